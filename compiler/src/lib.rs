@@ -1,0 +1,1 @@
+//! Ahead-of-time compiler from ONNX models to Rust crates.

@@ -1,0 +1,1 @@
+//! `include_model!`: compiles an ONNX model at the place of the macro.
