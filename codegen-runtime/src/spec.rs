@@ -37,7 +37,12 @@ impl View {
 
     /// One past the largest element index inside the interior (0 when empty).
     pub const fn end(&self) -> usize {
-        if self.batch == 0 || self.extent[0] == 0 || self.extent[1] == 0 || self.extent[2] == 0 || self.channels == 0 {
+        if self.batch == 0
+            || self.extent[0] == 0
+            || self.extent[1] == 0
+            || self.extent[2] == 0
+            || self.channels == 0
+        {
             return 0;
         }
         self.offset

@@ -1,1 +1,12 @@
 //! Ahead-of-time compiler from ONNX models to Rust crates.
+//!
+//! ```text
+//! model.onnx ─frontend─▶ Graph ─passes─▶ Graph ─schedule─▶ Steps ─memory─▶ Plan ─emit─▶ crate
+//! ```
+
+pub mod ir;
+pub mod kernel;
+pub mod memory;
+pub mod onnx;
+pub mod ops;
+pub mod schedule;

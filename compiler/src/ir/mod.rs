@@ -1,0 +1,21 @@
+//! The compiler's graph: SSA values with static shapes, nodes in execution order.
+//!
+//! Leaf module: knows nothing of files, kernels or passes. Everything is static once a model is
+//! imported; a value that is known at compile time carries its tensor.
+
+mod dtype;
+mod element;
+mod graph;
+mod patch;
+mod print;
+mod shape;
+mod tensor;
+pub mod verify;
+
+pub use dtype::DType;
+pub use element::{Element, F4E2M1, F8E4M3, F8E4M3Uz, F8E5M2, F8E5M2Uz, F8E8M0, I4, U4};
+pub use graph::{Graph, Node, NodeId, Origin, Value, ValueId};
+pub use half::{bf16, f16};
+pub use patch::Patch;
+pub use shape::{Shape, broadcast, normalize_axis};
+pub use tensor::{Data, Tensor, TensorError};

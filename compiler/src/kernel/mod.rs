@@ -1,0 +1,251 @@
+//! What the device can do: the closed set of kernel families, as data.
+//!
+//! Leaf module. A [`Kernel`] names its operands by [`Operand`]; offsets come later, from the memory
+//! plan. `schedule` makes kernels, `memory` places their buffers, `emit` writes them out. There is
+//! no wildcard arm over [`Kernel`] anywhere: a new family must break the build at each such place.
+
+pub mod expr;
+pub mod loops;
+
+use crate::ir::DType;
+pub use edgec_runtime::spec;
+use edgec_runtime::spec::{ConvSpec, DepthwiseSpec, MatMulSpec, NormSpec, PackSpec, PoolSpec, SoftmaxSpec};
+pub use loops::{Access, Loops, Nest};
+
+/// A storage area of the arena: one or several values that share memory by design (views, concat
+/// parts). The planner gives it an offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BufferId(pub u32);
+
+/// A constant in the weights blob, already in the layout its kernel reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConstId(pub u32);
+
+/// What a kernel reads or writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Operand {
+    /// Arena memory.
+    Buffer(BufferId),
+    /// Blob memory; read only.
+    Const(ConstId),
+}
+
+/// A buffer to be placed in the arena.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Buffer {
+    /// Element type.
+    pub dtype: DType,
+    /// Elements, halo and stride gaps included.
+    pub len: usize,
+    /// Name of the value it was made for.
+    pub name: String,
+    /// Elements without halo, for the lower bound.
+    pub live_len: usize,
+}
+
+/// A constant of the blob.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Constant {
+    /// Element type.
+    pub dtype: DType,
+    /// Elements.
+    pub len: usize,
+    /// Little-endian bytes, `len · dtype.size()` of them.
+    pub bytes: Vec<u8>,
+    /// Name of the value it was made from.
+    pub name: String,
+}
+
+/// Operands that a fused epilogue reads; which of them exist is in the spec's `Epilogue`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EpilogueOperands {
+    /// One bias per output channel, padded to the panel.
+    pub bias: Option<Operand>,
+    /// One factor per output channel, padded to the panel.
+    pub scale: Option<Operand>,
+    /// PRelu slopes, padded to the panel.
+    pub slope: Option<Operand>,
+    /// Addend of the output's shape.
+    pub residual: Option<Operand>,
+}
+
+/// One kernel call with everything but addresses decided.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kernel {
+    /// Convolution over channels-last or planar input.
+    Conv {
+        /// Extents and options.
+        spec: ConvSpec,
+        /// Input.
+        x: Operand,
+        /// Weights in panels of 16 output channels (`pack::conv`).
+        w: Operand,
+        /// Bias and the like.
+        epilogue: EpilogueOperands,
+        /// Output.
+        y: Operand,
+    },
+    /// Depthwise convolution.
+    Depthwise {
+        /// Extents and options.
+        spec: DepthwiseSpec,
+        /// Input.
+        x: Operand,
+        /// Weights, `[c/16][tap][16]` (`pack::depthwise`).
+        w: Operand,
+        /// Bias and the like.
+        epilogue: EpilogueOperands,
+        /// Output.
+        y: Operand,
+    },
+    /// Matrix product with packed right-hand side.
+    MatMul {
+        /// Extents and options.
+        spec: MatMulSpec,
+        /// Left-hand side.
+        a: Operand,
+        /// Right-hand side in panels of 16 columns (`pack::gemm`).
+        w: Operand,
+        /// Bias and the like.
+        epilogue: EpilogueOperands,
+        /// Output.
+        y: Operand,
+    },
+    /// Pooling.
+    Pool {
+        /// Extents and options.
+        spec: PoolSpec,
+        /// Input.
+        x: Operand,
+        /// Output.
+        y: Operand,
+    },
+    /// Softmax or LogSoftmax.
+    Softmax {
+        /// Extents and options.
+        spec: SoftmaxSpec,
+        /// Input.
+        x: Operand,
+        /// Output; may be the input.
+        y: Operand,
+    },
+    /// Layer or RMS normalisation of rows.
+    Norm {
+        /// Extents and options.
+        spec: NormSpec,
+        /// Input.
+        x: Operand,
+        /// Scale of one row.
+        scale: Option<Operand>,
+        /// Bias of one row.
+        bias: Option<Operand>,
+        /// Output; may be the input.
+        y: Operand,
+    },
+    /// Packs a run-time operand into the panels that MatMul reads.
+    Pack {
+        /// Extents.
+        spec: PackSpec,
+        /// Plain matrix.
+        x: Operand,
+        /// Panels.
+        y: Operand,
+    },
+    /// Affine loop nests that emission writes out as Rust loops.
+    Loops(Loops),
+    /// A rare operator as one scalar function of the runtime.
+    Routine(Routine),
+}
+
+/// Call of `rt::routines::<module>::<function>(reads…, writes…, params…)`.
+///
+/// Reads come as `&[T; LEN]`, writes as `&mut [T; LEN]`, parameters as literals.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Routine {
+    /// Path below `rt::routines`, such as `resize::resize_axis`.
+    pub function: &'static str,
+    /// What it reads, dense.
+    pub reads: Vec<Operand>,
+    /// What it writes, dense.
+    pub writes: Vec<Operand>,
+    /// Further arguments.
+    pub params: Vec<Param>,
+    /// Whether it returns a `Fault`.
+    pub fallible: bool,
+}
+
+/// A literal argument of a routine.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)] // the variants are their types
+pub enum Param {
+    Usize(usize),
+    I64(i64),
+    F32(f32),
+    F64(f64),
+    Bool(bool),
+}
+
+impl Kernel {
+    /// Family name, as in `inspect` and in layer names.
+    pub fn family(&self) -> &'static str {
+        match self {
+            Kernel::Conv { .. } => "Conv",
+            Kernel::Depthwise { .. } => "Depthwise",
+            Kernel::MatMul { .. } => "MatMul",
+            Kernel::Pool { .. } => "Pool",
+            Kernel::Softmax { .. } => "Softmax",
+            Kernel::Norm { .. } => "Norm",
+            Kernel::Pack { .. } => "Pack",
+            Kernel::Loops(_) => "Loops",
+            Kernel::Routine(_) => "Routine",
+        }
+    }
+
+    /// Operands read, in a fixed order.
+    pub fn reads(&self) -> Vec<Operand> {
+        let with_epilogue = |first: [Operand; 2], e: &EpilogueOperands| {
+            let rest = [e.bias, e.scale, e.slope, e.residual];
+            first.into_iter().chain(rest.into_iter().flatten()).collect()
+        };
+        match self {
+            Kernel::Conv { x, w, epilogue, .. } | Kernel::Depthwise { x, w, epilogue, .. } => {
+                with_epilogue([*x, *w], epilogue)
+            }
+            Kernel::MatMul { a, w, epilogue, .. } => with_epilogue([*a, *w], epilogue),
+            Kernel::Pool { x, .. } | Kernel::Softmax { x, .. } | Kernel::Pack { x, .. } => vec![*x],
+            Kernel::Norm { x, scale, bias, .. } => [Some(*x), *scale, *bias].into_iter().flatten().collect(),
+            Kernel::Loops(loops) => loops.reads(),
+            Kernel::Routine(r) => r.reads.clone(),
+        }
+    }
+
+    /// Operands written.
+    pub fn writes(&self) -> Vec<Operand> {
+        match self {
+            Kernel::Conv { y, .. }
+            | Kernel::Depthwise { y, .. }
+            | Kernel::MatMul { y, .. }
+            | Kernel::Pool { y, .. }
+            | Kernel::Softmax { y, .. }
+            | Kernel::Norm { y, .. }
+            | Kernel::Pack { y, .. } => vec![*y],
+            Kernel::Loops(loops) => loops.writes(),
+            Kernel::Routine(r) => r.writes.clone(),
+        }
+    }
+
+    /// Whether it can meet invalid run-time data.
+    pub fn fallible(&self) -> bool {
+        match self {
+            Kernel::Loops(loops) => loops.fallible(),
+            Kernel::Routine(r) => r.fallible,
+            Kernel::Conv { .. }
+            | Kernel::Depthwise { .. }
+            | Kernel::MatMul { .. }
+            | Kernel::Pool { .. }
+            | Kernel::Softmax { .. }
+            | Kernel::Norm { .. }
+            | Kernel::Pack { .. } => false,
+        }
+    }
+}

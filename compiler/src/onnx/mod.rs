@@ -1,0 +1,5 @@
+//! ONNX files: messages, attributes, node views, textual syntax. Leaf module.
+
+mod attr;
+
+pub use attr::{Attr, AttrError, AttrReader, NodeView};

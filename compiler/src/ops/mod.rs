@@ -1,0 +1,95 @@
+//! Operators: everything known about each in one file, and one list of them.
+//!
+//! An op file holds, in this order: module doc with the ONNX link and limits, the struct with its
+//! typed attributes, `impl OnnxOp` (import), `impl Op` (infer, eval, lower, …), helpers, tests.
+
+mod error;
+mod facts;
+pub mod fused;
+mod identity;
+mod list;
+
+pub use error::OpError;
+pub use facts::{Fact, Inputs, Type};
+pub use list::{Importer, OpKind, importers};
+
+use crate::ir::Tensor;
+use crate::onnx::{AttrReader, NodeView};
+use crate::schedule::LowerCx;
+use std::fmt::Debug;
+
+/// The compiler's graph.
+pub type Graph = crate::ir::Graph<OpKind>;
+/// A node of it.
+pub type Node = crate::ir::Node<OpKind>;
+/// A change of it.
+pub type Patch<'g> = crate::ir::Patch<'g, OpKind>;
+
+/// Everything edgec knows about one operator.
+pub trait Op: Debug {
+    /// Name for listings; the ONNX operator's where there is one.
+    fn name(&self) -> &'static str;
+
+    /// Types of the results from facts about the operands. Called in order, must not look at
+    /// neighbours. Checks everything that `eval` and `lower` rely on.
+    fn infer(&self, inputs: &Inputs<'_>) -> Result<Vec<Type>, OpError>;
+
+    /// Reference semantics: plain loops, fixed order of summation, pure-Rust math; never fast, always
+    /// right. Operands are of the types that `infer` accepted.
+    fn eval(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError>;
+
+    /// Kernel steps for this operator.
+    fn lower(&self, cx: &mut LowerCx<'_>) -> Result<(), OpError>;
+
+    /// Which layouts its operands and results want.
+    fn layout(&self) -> LayoutRule {
+        LayoutRule::RowMajor
+    }
+
+    /// Multiply-accumulates of one execution.
+    fn macs(&self, inputs: &[Option<Type>], outputs: &[Type]) -> u64 {
+        let _ = (inputs, outputs);
+        0
+    }
+}
+
+/// How an operator takes part in the choice of layouts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LayoutRule {
+    /// Reads and writes row-major data.
+    RowMajor,
+    /// Spatial: operand 0 and result 0 want their axis 1 innermost (channels last).
+    ChannelsLast,
+    /// Works in any layout; the result takes that of its largest operand, or of its readers.
+    Follow,
+    /// Renames or regroups axes and may cost nothing (Transpose, Reshape, Slice, Split).
+    View,
+}
+
+/// The ONNX names that import as an operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OnnxName {
+    /// Operator set's domain; empty for ONNX's own.
+    pub domain: &'static str,
+    /// Operator type.
+    pub op_type: &'static str,
+    /// First version of the operator set (`since_version`) whose definition is implemented.
+    pub since: i64,
+}
+
+impl OnnxName {
+    /// An operator of ONNX's own domain.
+    pub const fn onnx(op_type: &'static str, since: i64) -> Self {
+        OnnxName { domain: "", op_type, since }
+    }
+}
+
+/// The ONNX side; operators that exist only inside the compiler do not implement it.
+pub trait OnnxOp: Sized {
+    /// What imports as this.
+    const NAMES: &'static [OnnxName];
+
+    /// From a node's attributes. `node` tells operator type, opset and operand counts. Attributes
+    /// that are not read make the import fail.
+    fn import(attrs: &mut AttrReader<'_>, node: &NodeView<'_>) -> Result<OpKind, OpError>;
+}
