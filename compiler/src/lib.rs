@@ -4,6 +4,7 @@
 //! model.onnx ─frontend─▶ Graph ─passes─▶ Graph ─schedule─▶ Steps ─memory─▶ Plan ─emit─▶ crate
 //! ```
 
+pub mod diag;
 pub mod ir;
 pub mod kernel;
 pub mod memory;

@@ -1,0 +1,118 @@
+//! The table of diagnostic codes.
+
+use serde::{Serialize, Serializer};
+use std::fmt;
+
+/// From one row per code: the enum, its number, title and explanation.
+macro_rules! codes {
+    ($($variant:ident $number:literal $title:literal $explanation:literal,)*) => {
+        /// A diagnostic code. Numbers are never reused: `E` for errors, `W` for warnings and notes.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code {
+            $(#[doc = $title] $variant,)*
+        }
+
+        impl Code {
+            /// Every code, in order.
+            pub const ALL: &'static [Code] = &[$(Code::$variant),*];
+
+            /// `E0102` and the like.
+            pub fn number(self) -> &'static str {
+                match self { $(Code::$variant => $number),* }
+            }
+
+            /// One line.
+            pub fn title(self) -> &'static str {
+                match self { $(Code::$variant => $title),* }
+            }
+
+            /// What it means and what to do, as `edgec explain` prints it.
+            pub fn explanation(self) -> &'static str {
+                match self { $(Code::$variant => $explanation),* }
+            }
+        }
+    };
+}
+
+codes! {
+    NotOnnx "E0001" "the file is not an ONNX model"
+        "The bytes do not decode as an ONNX `ModelProto`: the file is truncated, damaged, or of another format\n(TFLite, TorchScript, a Git LFS pointer). Export the model again, or fetch the real file.",
+    Io "E0002" "a file cannot be read or written"
+        "The operating system refused; its reason stands in the message. Check the path and its permissions.",
+    ExternalData "E0003" "external data is missing or out of bounds"
+        "Large models keep weights in files beside the model. Each must lie in the model's folder (no absolute\npaths, no `..`, no links that leave it) and be as long as the model says. Copy the data files along with the model.",
+    TensorData "E0004" "a tensor's data does not fit its type and shape"
+        "The number of elements or bytes differs from what shape and type ask for, or the type is one that\nedgec does not read (complex numbers). The file is damaged or the exporter is at fault.",
+    Limit "E0005" "a limit was exceeded"
+        "edgec bounds file sizes, tensor sizes, ranks, nesting and counts so that a damaged or hostile model\ncannot exhaust the machine. The message names the limit.",
+    UnsupportedOp "E0101" "an operator is not supported"
+        "No operator of this name, domain and version is implemented. `edgec ops` lists those that are.\nOften an export option avoids it (`do_constant_folding`, another opset), or a simplifier removes it.",
+    UnsupportedForm "E0102" "an operator is used in a way that is not supported"
+        "The operator is known, but not with these attributes, types or operands; the message says which.",
+    InvalidNode "E0103" "a node breaks its operator's definition"
+        "Shapes, types or attributes contradict the ONNX definition of the operator. Other runtimes refuse such a\nnode too: the model was edited or exported wrongly.",
+    UnknownAttribute "E0104" "a node has an attribute that its operator does not know"
+        "Ignoring an attribute could change results silently, so it is an error. Check the operator set version:\nan attribute may belong to another version of the operator.",
+    NotConstant "E0105" "an operand must be known at compile time"
+        "Axes, shapes, sizes and the like decide the generated code, so they must be constants. Bind the graph\ninput they come from with `--bind NAME=VALUE`, or export the model with static shapes.",
+    Opset "E0106" "the model's operator set cannot be used"
+        "The model imports no version, or one outside 7 to 28, of an operator set that its nodes use.\nConvert it with `onnx.version_converter`, or export it again.",
+    GraphStructure "E0107" "the graph is malformed"
+        "A value is used that nothing defines, is defined twice, or nodes form a cycle.",
+    OpenDim "E0201" "a dimension is not static"
+        "Generated code has fixed shapes. Give the dimension a value: `--dim NAME=VALUE`, or the whole shape:\n`--input-shape INPUT=1x3x224x224`.",
+    ShapeMismatch "W0202" "declared and inferred shapes differ"
+        "The file's own `value_info` contradicts what the operators compute; the computed shape is used.",
+    DimDefault "W0203" "a leading dimension was taken as 1"
+        "The first dimension of an input has no value; it is taken as the batch, of size 1. Say otherwise with\n`--dim NAME=VALUE`.",
+    BadOption "E0301" "an option names something that the model does not have"
+        "An input, dimension or output given on the command line does not exist, or the value does not fit.",
+    NameCollision "E0302" "two names become the same identifier"
+        "Inputs and outputs are named after ONNX names, cut down to Rust identifiers; two of them collide.\nRename one: `--rename 'input.1=image'`.",
+    OutputFolder "E0303" "the output folder is not ours"
+        "The folder exists and was not written by edgec (it has no `PROVENANCE.json`). Choose another, or remove it.",
+    TooLarge "E0304" "the weights are too large for this way of emission"
+        "A macro cannot carry more than 16 MB of weights. Use `edgec::Config` in a build script.",
+    Stale "E0401" "the generated crate is not up to date"
+        "`build --check` found other contents than it would write. Run `edgec build` and commit the result.",
+    VerifyFailed "E0402" "outputs differ from the reference"
+        "The generated code ran, but an output differs by more than the tolerance.",
+    Environment "E0501" "a tool is missing or failed"
+        "edgec starts `cargo` for verify, bench and run; it is missing, or the build failed.",
+    Budget "E0601" "a budget was exceeded"
+        "The model needs more memory than `--max-ram` or `--max-rom` allows.",
+    Internal "E0900" "internal error"
+        "edgec contradicts itself. Please report it, with the model if you can.",
+}
+
+impl Code {
+    /// The code of a number such as `E0102`, in any case.
+    pub fn parse(number: &str) -> Option<Code> {
+        Code::ALL.iter().copied().find(|c| c.number().eq_ignore_ascii_case(number))
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.number())
+    }
+}
+
+impl Serialize for Code {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(self.number())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_unique_and_parse_back() {
+        for (i, &code) in Code::ALL.iter().enumerate() {
+            assert_eq!(Code::parse(&code.number().to_lowercase()), Some(code));
+            assert!(Code::ALL[i + 1..].iter().all(|c| c.number() != code.number()), "{code}");
+        }
+    }
+}
