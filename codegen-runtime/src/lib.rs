@@ -25,4 +25,10 @@ pub mod routines;
 pub mod source;
 pub mod spec;
 
+pub use blob::{AnyBlob, Blob};
 pub use fault::{Fault, RunError};
+pub use isa::{Armv7eM, Detected, Isa, Level, Neon, Scalar, Task, WasmSimd};
+#[cfg(target_arch = "x86_64")]
+pub use isa::{V3, V4};
+pub use mem::{Arena, Mem, Part, StaticArena};
+pub use operand::{Absent, Bf16, Bool, Const, Element, F16, Operand, Slot, Space};

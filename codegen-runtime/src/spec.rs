@@ -99,6 +99,8 @@ pub enum Residual {
 
 /// Activation functions that kernels apply to `f32` accumulators.
 #[derive(Debug, Clone, Copy, PartialEq)]
+// The formulas above the variants say what their fields are.
+#[allow(missing_docs)]
 pub enum Activation {
     /// Identity.
     None,
