@@ -41,7 +41,8 @@ macro_rules! data {
             }
         }
 
-        /// Runs `$body` with `$v` bound to the typed elements; `$string` for strings.
+        /// Runs `$body` with `$v` bound to the typed elements; `$string` for strings. `Data` must be
+        /// in scope.
         macro_rules! for_each_type {
             ($data:expr, $v:ident => $body:expr, $string:expr) => {
                 match $data { $(Data::$variant($v) => $body,)* Data::String(_) => $string }
@@ -55,6 +56,8 @@ data! {
     U32(u32), U64(u64), Bool(bool), I4(I4), U4(U4), F8E4M3(F8E4M3), F8E4M3Uz(F8E4M3Uz), F8E5M2(F8E5M2),
     F8E5M2Uz(F8E5M2Uz), F8E8M0(F8E8M0), F4E2M1(F4E2M1),
 }
+
+pub(crate) use for_each_type;
 
 /// Why a tensor could not be made.
 #[derive(Debug, Clone, PartialEq, Eq)]

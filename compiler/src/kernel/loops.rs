@@ -56,6 +56,9 @@ pub struct Gather {
     pub extent: usize,
     /// Elements between neighbours along the axis.
     pub stride: isize,
+    /// The index comes from a table that the compiler checked: still clamped, so that no panic path
+    /// is left, but there is no fault to record and the step stays infallible.
+    pub proven: bool,
 }
 
 /// Position `offset + Σ strides[k]·i_k` of an operand, in elements.
@@ -102,9 +105,9 @@ impl Loops {
         unique(self.nests.iter().flat_map(|n| n.stores.iter().map(|s| s.access.operand)))
     }
 
-    /// Whether an index is read from data.
+    /// Whether an index is read from run-time data.
     pub fn fallible(&self) -> bool {
-        self.nests.iter().any(|n| n.reads.iter().any(|r| !r.gather.is_empty()))
+        self.nests.iter().any(|n| n.reads.iter().any(|r| r.gather.iter().any(|g| !g.proven)))
     }
 }
 

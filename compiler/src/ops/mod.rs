@@ -34,6 +34,12 @@ pub trait Op: Debug {
     /// neighbours. Checks everything that `eval` and `lower` rely on.
     fn infer(&self, inputs: &Inputs<'_>) -> Result<Vec<Type>, OpError>;
 
+    /// Results that follow from the operands' types alone, whatever their values (Shape, Size).
+    fn known(&self, inputs: &Inputs<'_>) -> Option<Vec<Tensor>> {
+        let _ = inputs;
+        None
+    }
+
     /// Reference semantics: plain loops, fixed order of summation, pure-Rust math; never fast, always
     /// right. Operands are of the types that `infer` accepted.
     fn eval(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError>;
