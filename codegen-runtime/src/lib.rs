@@ -9,11 +9,13 @@ extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+pub mod api;
 pub mod blob;
 pub mod epilogue;
 pub mod fault;
 pub mod isa;
 pub mod kernels;
+pub mod loops;
 pub mod math;
 pub mod mem;
 pub mod num;
@@ -25,6 +27,7 @@ pub mod routines;
 pub mod source;
 pub mod spec;
 
+pub use api::{Faults, LayerInfo, ModelInfo, Probe, Shaped, Stopwatch, Storage, TensorInfo, Tensors};
 pub use blob::{AnyBlob, Blob};
 pub use fault::{Fault, RunError};
 pub use isa::{Armv7eM, Detected, Isa, Level, Neon, Scalar, Task, WasmSimd};

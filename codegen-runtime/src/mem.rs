@@ -4,7 +4,7 @@ use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 
 use crate::blob::AnyBlob;
-use crate::operand::{Reads, Space, Span, Writes};
+use crate::operand::{Readable, Reads, Space, Span, Writable, Writes};
 
 /// `N` bytes of activations and scratch, aligned for every vector width.
 ///
@@ -17,6 +17,22 @@ impl<const N: usize> Arena<N> {
     #[allow(clippy::new_without_default)]
     pub const fn new() -> Self {
         Arena([0; N])
+    }
+
+    /// The elements of a slot, or of the weights: a model's output.
+    #[inline(always)]
+    pub fn read<'b, R: Readable, B: AnyBlob>(&'b self, blob: &'b B) -> R::Ref<'b> {
+        const { R::SPAN.prove_inside(N, B::LEN) };
+        // SAFETY: the span lies aligned within `N` or `B::LEN` bytes, and `&'b self` keeps writers away.
+        unsafe { R::borrow(self.0.as_ptr(), blob.ptr()) }
+    }
+
+    /// The elements of a slot, to write: a model's input.
+    #[inline(always)]
+    pub fn write<W: Writable>(&mut self) -> W::Mut<'_> {
+        const { W::SPAN.prove_inside(N, 0) };
+        // SAFETY: the span lies aligned within `N` bytes, and `&mut self` keeps everyone else away.
+        unsafe { W::borrow_mut(self.0.as_mut_ptr()) }
     }
 
     /// A zeroed arena on the heap; nothing of it touches the stack.
@@ -262,6 +278,15 @@ mod tests {
         y[1] = a[1] + w[1];
         let ((y,), _) = mem.borrow::<(Slot<i32, 8, 2>,), (Slot<i64, 16, 1>,)>(&blob);
         assert_eq!(y, &[1, 2]);
+    }
+
+    #[test]
+    fn an_arena_is_read_and_written_outside_of_layers() {
+        let mut arena = Arena::<16>::new();
+        let blob = Blob::new([7, 0]);
+        arena.write::<Slot<i32, 4, 2>>()[1] = 3;
+        assert_eq!(arena.read::<Slot<i32, 8, 1>, _>(&blob), &[3]);
+        assert_eq!(arena.read::<Const<i16, 0, 1>, _>(&blob), &[7]);
     }
 
     #[test]
