@@ -1,1 +1,237 @@
-//! See DESIGN.md.
+//! What happens between a kernel's accumulators and its output: factor, bias, residual, activation.
+//!
+//! Kernels keep the frequent case, a [`Clamp`], in registers. Everything else (curves, slopes,
+//! partial panels, channels that are not neighbours) goes through [`Finish`]: the tile's
+//! accumulators are put on the stack, and one function that all kernels of a level share does the
+//! rest while they are in L1.
+
+#![allow(dead_code)]
+use crate::isa::{Isa, LANES, Task};
+use crate::operand::{Operand, Space};
+use crate::spec::{Activation, Epilogue, Residual, Scale};
+
+/// Addresses of an epilogue's vectors, each padded to whole panels; dangling where absent.
+#[derive(Clone, Copy)]
+pub(crate) struct Vectors {
+    pub(crate) bias: *const f32,
+    pub(crate) scale: *const f32,
+    pub(crate) slope: *const f32,
+}
+
+impl Vectors {
+    /// The same for channels from `c`; each vector has at least that many.
+    #[inline(always)]
+    pub(crate) fn starting_at(self, c: usize) -> Self {
+        Vectors {
+            bias: self.bias.wrapping_add(c),
+            scale: self.scale.wrapping_add(c),
+            slope: self.slope.wrapping_add(c),
+        }
+    }
+
+    /// Factors of 16 channels from `c`.
+    ///
+    /// # Safety
+    /// If the epilogue has factors per channel, `scale` is readable for `c + 16` values.
+    #[inline(always)]
+    pub(crate) unsafe fn scale_at<I: Isa>(self, isa: I, epilogue: &Epilogue, c: usize) -> I::P {
+        match epilogue.scale {
+            Scale::One => isa.splat(1.0),
+            Scale::Uniform(factor) => isa.splat(factor),
+            // SAFETY: the caller's promise.
+            Scale::PerChannel => unsafe { isa.load(self.scale.add(c)) },
+        }
+    }
+
+    /// Biases of 16 channels from `c`.
+    ///
+    /// # Safety
+    /// If the epilogue has a bias, `bias` is readable for `c + 16` values.
+    #[inline(always)]
+    pub(crate) unsafe fn bias_at<I: Isa>(self, isa: I, epilogue: &Epilogue, c: usize) -> I::P {
+        // SAFETY: the caller's promise.
+        if epilogue.bias { unsafe { isa.load(self.bias.add(c)) } } else { isa.zero() }
+    }
+}
+
+/// Fails the build unless the vectors that `epilogue` wants are there with `padded` values each.
+pub(crate) const fn prove_vectors<Bias, Factor, Slope>(epilogue: &Epilogue, padded: usize)
+where
+    Bias: Operand<Elem = f32>,
+    Factor: Operand<Elem = f32>,
+    Slope: Operand<Elem = f32>,
+{
+    if epilogue.bias {
+        assert!(Bias::LEN >= padded && !matches!(Bias::SPACE, Space::Absent), "bias is too short");
+    }
+    if matches!(epilogue.scale, Scale::PerChannel) {
+        assert!(Factor::LEN >= padded && !matches!(Factor::SPACE, Space::Absent), "scale is too short");
+    }
+    if matches!(epilogue.activation, Activation::PRelu) {
+        assert!(Slope::LEN >= padded && !matches!(Slope::SPACE, Space::Absent), "slope is too short");
+    }
+}
+
+/// An activation that is two comparisons at most: `min(max(x, lo), hi)`, NaN kept.
+#[derive(Clone, Copy)]
+pub(crate) struct Clamp {
+    lo: f32,
+    hi: f32,
+}
+
+impl Clamp {
+    /// The activation as a clamp, if it is one.
+    #[inline(always)]
+    pub(crate) const fn of(activation: Activation) -> Option<Clamp> {
+        match activation {
+            Activation::None => Some(Clamp { lo: f32::NEG_INFINITY, hi: f32::INFINITY }),
+            Activation::Relu => Some(Clamp { lo: 0.0, hi: f32::INFINITY }),
+            Activation::Clip { lo, hi } => Some(Clamp { lo, hi }),
+            _ => None,
+        }
+    }
+
+    /// Clamps 16 values.
+    #[inline(always)]
+    pub(crate) fn apply<I: Isa>(self, isa: I, v: I::P) -> I::P {
+        // The second argument comes back where either is NaN.
+        isa.min(isa.splat(self.hi), isa.max(isa.splat(self.lo), v))
+    }
+}
+
+/// Applies an activation to 16 values; `slope` is for [`Activation::PRelu`].
+#[inline(always)]
+pub(crate) fn activate<I: Isa>(isa: I, activation: Activation, v: I::P, slope: I::P) -> I::P {
+    let leaky = |slope: I::P| isa.select(isa.lt(v, isa.zero()), isa.mul(slope, v), v);
+    let clip_01 = |v: I::P| Clamp { lo: 0.0, hi: 1.0 }.apply(isa, v);
+    match activation {
+        Activation::None => v,
+        Activation::Relu => Clamp { lo: 0.0, hi: f32::INFINITY }.apply(isa, v),
+        Activation::Clip { lo, hi } => Clamp { lo, hi }.apply(isa, v),
+        Activation::LeakyRelu { alpha } => leaky(isa.splat(alpha)),
+        Activation::PRelu => leaky(slope),
+        Activation::HardSigmoid { alpha, beta } => clip_01(isa.fmadd(isa.splat(alpha), v, isa.splat(beta))),
+        Activation::HardSwish => isa.mul(v, clip_01(isa.fmadd(isa.splat(1.0 / 6.0), v, isa.splat(0.5)))),
+        _ => isa.splat(f32::NAN),
+    }
+}
+
+/// Takes a tile of accumulators from the stack through an epilogue into the output.
+///
+/// Row `i` has `channels` accumulators from `acc + i·acc_pitch` (readable up to the next multiple of
+/// 16); its channel `c` goes to `y + y_rows[i] + c·y_step`, and its addend comes from
+/// `residual + r_rows[i] + c·r_step`. Each addend is read before the value that it goes into is
+/// written, and before any later one, so the residual may be the output's own memory.
+#[derive(Clone, Copy)]
+pub(crate) struct Finish<'a> {
+    pub(crate) epilogue: &'a Epilogue,
+    /// Of the tile's first channel.
+    pub(crate) vectors: Vectors,
+    pub(crate) acc: *const f32,
+    pub(crate) acc_pitch: usize,
+    pub(crate) channels: usize,
+    pub(crate) y: *mut f32,
+    pub(crate) y_rows: &'a [usize],
+    pub(crate) y_step: usize,
+    pub(crate) residual: *const f32,
+    pub(crate) r_rows: &'a [usize],
+    pub(crate) r_step: usize,
+}
+
+impl Finish<'_> {
+    /// Does it, inlined into the caller.
+    ///
+    /// # Safety
+    /// The addresses above are valid, and the vectors that the epilogue wants are readable for
+    /// `channels` values rounded up to 16. `r_rows` is as long as `y_rows` if there is a residual.
+    #[inline(always)]
+    pub(crate) unsafe fn finish<I: Isa>(self, isa: I) {
+        let epilogue = self.epilogue;
+        let adds = !matches!(epilogue.residual, Residual::None);
+        let mut c = 0;
+        while c < self.channels {
+            let n = if self.channels - c < LANES { self.channels - c } else { LANES };
+            // SAFETY: c < channels, and the vectors are readable up to the next multiple of 16.
+            let (scale, bias, slope) = unsafe {
+                let slope = match epilogue.activation {
+                    Activation::PRelu => isa.load(self.vectors.slope.add(c)),
+                    _ => isa.zero(),
+                };
+                (self.vectors.scale_at(isa, epilogue, c), self.vectors.bias_at(isa, epilogue, c), slope)
+            };
+            for row in 0..self.y_rows.len() {
+                // SAFETY: the accumulators of a row are readable up to the next multiple of 16, its
+                // n addends and outputs are valid by the caller's promise.
+                unsafe {
+                    let acc = isa.load(self.acc.add(row * self.acc_pitch + c));
+                    let mut v = isa.fmadd(acc, scale, bias);
+                    let addend = if adds {
+                        let from = self.residual.add(self.r_rows[row] + c * self.r_step);
+                        load_strided(isa, from, self.r_step, n)
+                    } else {
+                        isa.zero()
+                    };
+                    if matches!(epilogue.residual, Residual::Before) {
+                        v = isa.add(v, addend);
+                    }
+                    v = activate(isa, epilogue.activation, v, slope);
+                    if matches!(epilogue.residual, Residual::After) {
+                        v = isa.add(v, addend);
+                    }
+                    store_strided(isa, self.y.add(self.y_rows[row] + c * self.y_step), self.y_step, v, n);
+                }
+            }
+            c += LANES;
+        }
+    }
+}
+
+/// The same as a function of its own, shared by all kernels of a level.
+///
+/// Made by kernels only, which uphold what [`Finish::finish`] asks for.
+pub(crate) struct Shared<'a>(pub(crate) Finish<'a>);
+
+impl Task for Shared<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        // SAFETY: kernels make a `Shared` only of addresses that `finish` may use.
+        unsafe { self.0.finish(isa) }
+    }
+}
+
+/// Reads `n ≤ 16` values, `step` apart; the other lanes are zero.
+///
+/// # Safety
+/// The values are readable.
+#[inline(always)]
+pub(crate) unsafe fn load_strided<I: Isa>(isa: I, p: *const f32, step: usize, n: usize) -> I::P {
+    if step == 1 {
+        // SAFETY: the caller's promise.
+        return unsafe { if n == LANES { isa.load(p) } else { isa.load_n(p, n) } };
+    }
+    let mut lanes = [0.0; LANES];
+    for (i, lane) in lanes.iter_mut().enumerate().take(n) {
+        // SAFETY: i < n, and the caller promises n values.
+        *lane = unsafe { p.add(i * step).read() };
+    }
+    isa.from_array(lanes)
+}
+
+/// Writes the first `n ≤ 16` lanes, `step` apart.
+///
+/// # Safety
+/// The values are writable.
+#[inline(always)]
+pub(crate) unsafe fn store_strided<I: Isa>(isa: I, p: *mut f32, step: usize, v: I::P, n: usize) {
+    if step == 1 {
+        // SAFETY: the caller's promise.
+        return unsafe { if n == LANES { isa.store(p, v) } else { isa.store_n(p, v, n) } };
+    }
+    let lanes = isa.to_array(v);
+    for (i, lane) in lanes.iter().enumerate().take(n) {
+        // SAFETY: i < n, and the caller promises n values.
+        unsafe { p.add(i * step).write(*lane) }
+    }
+}

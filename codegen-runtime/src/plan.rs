@@ -1,10 +1,511 @@
 //! The memory plan as data, and its check, run by rustc on every emitted crate.
+//!
+//! Emission writes `const PLAN: [Step; S]` and `const _: () = check(&PLAN, ARENA_BYTES);` (with
+//! `#[allow(long_running_const_eval)]`: the check of a large model takes tenths of a second). A last step
+//! that only reads stands for the caller, who reads the outputs.
 
-/// Bytes `start..end` of the arena that hold a value.
+use crate::kernels::Form;
+
+/// Bytes of the arena: runs of `run` bytes, one every `pitch` bytes, from `start` to the end of the
+/// last run at `end`. Dense ranges have one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Range {
     /// First byte.
     pub start: usize,
     /// One past the last byte.
     pub end: usize,
+    /// Bytes of each run.
+    pub run: usize,
+    /// Bytes from one run to the next; `run` for a dense range.
+    pub pitch: usize,
+}
+
+impl Range {
+    /// Every byte from `start` to `end`.
+    pub const fn dense(start: usize, end: usize) -> Range {
+        let run = end.saturating_sub(start);
+        Range { start, end, run, pitch: run }
+    }
+
+    /// `rows ≥ 1` runs of `run` bytes, one every `pitch` bytes.
+    pub const fn strided(start: usize, run: usize, pitch: usize, rows: usize) -> Range {
+        if rows <= 1 || run == pitch {
+            return Range::dense(start, start + rows * run);
+        }
+        Range { start, end: start + (rows - 1) * pitch + run, run, pitch }
+    }
+
+    const fn is_dense(&self) -> bool {
+        self.run >= self.end - self.start
+    }
+
+    /// Number of runs.
+    const fn rows(&self) -> isize {
+        if self.is_dense() { 1 } else { ((self.end - self.start - self.run) / self.pitch) as isize + 1 }
+    }
+
+    /// Whether the two share a byte. Exact where one is dense or both have the same pitch; otherwise
+    /// true if one starts before the other ends.
+    const fn meets(&self, other: &Range) -> bool {
+        if self.start >= other.end || other.start >= self.end {
+            return false;
+        }
+        if self.is_dense() && other.is_dense() {
+            return true;
+        }
+        let pitch = if self.is_dense() { other.pitch } else { self.pitch } as isize;
+        if !self.is_dense() && !other.is_dense() && self.pitch != other.pitch {
+            return true;
+        }
+        // Run i of self meets run j of other iff -other.run < apart + (j - i)·pitch < self.run.
+        let apart = other.start as isize - self.start as isize;
+        let least = -((apart + other.run as isize - 1).div_euclid(pitch));
+        let most = (self.run as isize - 1 - apart).div_euclid(pitch);
+        let (first, last) = (1 - self.rows(), other.rows() - 1);
+        let low = if least > first { least } else { first };
+        let high = if most < last { most } else { last };
+        low <= high
+    }
+}
+
+/// Stands among [`Read::writers`] for the caller, who writes the model's inputs (and carried state)
+/// before the first step.
+pub const CALLER: usize = usize::MAX;
+
+/// A value as a step reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Read {
+    /// Bytes read.
+    pub range: Range,
+    /// The steps that made the value, or [`CALLER`]. Several where parts were written in place
+    /// (concatenation) or a fill precedes the interior of a haloed buffer.
+    pub writers: &'static [usize],
+    /// How the reading step's own writes may lie: they may meet the range only for [`Form::Overlap`],
+    /// whose distance the layer's own check proves.
+    pub form: Form,
+}
+
+/// A step's traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// Bytes written, pairwise disjoint.
+    pub writes: &'static [Range],
+    /// Values read.
+    pub reads: &'static [Read],
+}
+
+/// Fails the build unless every step finds what it reads. For each step:
+///
+/// - its ranges lie in the arena, and its writes are disjoint from one another;
+/// - its writes meet what it reads only where the read says [`Form::Overlap`];
+/// - each read's writers are earlier steps;
+/// - their writes cover it: one writer's range holds all of it, or dense writes follow one another through
+///   it, or writes of one pitch lie side by side over every pitch of it;
+/// - no other step between the first writer and this one writes into it.
+pub const fn check(plan: &[Step], arena_bytes: usize) {
+    let mut index = 0;
+    while index < plan.len() {
+        let step = &plan[index];
+        let mut i = 0;
+        while i < step.writes.len() {
+            check_range(&step.writes[i], arena_bytes, index);
+            let mut j = 0;
+            while j < i {
+                if step.writes[i].meets(&step.writes[j]) {
+                    fail("two writes overlap in", index);
+                }
+                j += 1;
+            }
+            i += 1;
+        }
+        let mut i = 0;
+        while i < step.reads.len() {
+            let read = &step.reads[i];
+            check_range(&read.range, arena_bytes, index);
+            if !matches!(read.form, Form::Overlap) && meets_any(&read.range, step.writes) {
+                fail("a write overlaps a read, undeclared, in", index);
+            }
+            check_read(plan, index, read);
+            i += 1;
+        }
+        index += 1;
+    }
+}
+
+const fn check_range(range: &Range, arena_bytes: usize, index: usize) {
+    let ordered = range.start <= range.end && range.end <= arena_bytes;
+    let runs = range.run <= range.pitch && (range.start == range.end || range.run > 0);
+    if !(ordered && runs && range.run <= range.end - range.start) {
+        fail("a range leaves the arena or is malformed in", index);
+    }
+    if !range.is_dense() && !(range.end - range.start - range.run).is_multiple_of(range.pitch) {
+        fail("a range does not end with a run in", index);
+    }
+}
+
+const fn meets_any(range: &Range, writes: &[Range]) -> bool {
+    let mut i = 0;
+    while i < writes.len() {
+        if range.meets(&writes[i]) {
+            return true;
+        }
+        i += 1;
+    }
+    false
+}
+
+const fn check_read(plan: &[Step], index: usize, read: &Read) {
+    let mut first = index;
+    let mut i = 0;
+    while i < read.writers.len() {
+        let writer = read.writers[i];
+        if writer == CALLER {
+            first = 0;
+        } else if writer >= index {
+            fail("a value is read before it is written in", index);
+        } else if writer < first {
+            first = writer;
+        }
+        i += 1;
+    }
+    if !covered(plan, read) {
+        fail("a read is not covered by its writers in", index);
+    }
+    let mut between = first;
+    while between < index {
+        let other = &plan[between];
+        if meets_any(&read.range, other.writes) && !contains(read.writers, between) {
+            fail("a live value was overwritten before it was read in", index);
+        }
+        between += 1;
+    }
+}
+
+const fn contains(writers: &[usize], step: usize) -> bool {
+    let mut i = 0;
+    while i < writers.len() {
+        if writers[i] == step {
+            return true;
+        }
+        i += 1;
+    }
+    false
+}
+
+/// Whether the writes of a read's writers cover it: along all of it, or along each pitch of it.
+const fn covered(plan: &[Step], read: &Read) -> bool {
+    if contains(read.writers, CALLER) || read.range.start == read.range.end {
+        return true;
+    }
+    let range = &read.range;
+    // Dense writes, one behind the other.
+    let mut at = range.start;
+    while at < range.end {
+        let next = furthest(plan, read.writers, at, None);
+        if next <= at {
+            break;
+        }
+        at = next;
+    }
+    if at >= range.end {
+        return true;
+    }
+    // Rows, side by side.
+    let pitch = first_pitch(plan, read.writers);
+    if pitch == 0 || !(range.is_dense() || range.pitch == pitch) {
+        return false;
+    }
+    let rows =
+        if range.is_dense() { (range.end - range.start).div_ceil(pitch) } else { range.rows() as usize };
+    let row = if range.run < pitch { range.run } else { pitch };
+    let row_end = range.start + row;
+    let mut at = range.start;
+    while at < row_end {
+        let next = furthest(plan, read.writers, at, Some((range.start, rows, pitch)));
+        if next <= at {
+            return false;
+        }
+        at = next;
+    }
+    true
+}
+
+const fn first_pitch(plan: &[Step], writers: &[usize]) -> usize {
+    let mut i = 0;
+    while i < writers.len() {
+        let writes = plan[writers[i]].writes;
+        let mut j = 0;
+        while j < writes.len() {
+            if !writes[j].is_dense() {
+                return writes[j].pitch;
+            }
+            j += 1;
+        }
+        i += 1;
+    }
+    0
+}
+
+/// How far from byte `at` the writers' ranges reach without a gap: dense ranges, or, with
+/// `rows = (start, rows, pitch)`, ranges of that pitch that do the same in each of the rows.
+const fn furthest(plan: &[Step], writers: &[usize], at: usize, rows: Option<(usize, usize, usize)>) -> usize {
+    let mut best = at;
+    let mut i = 0;
+    while i < writers.len() {
+        let writes = plan[writers[i]].writes;
+        let mut j = 0;
+        while j < writes.len() {
+            let end = reach(&writes[j], at, rows);
+            if end > best {
+                best = end;
+            }
+            j += 1;
+        }
+        i += 1;
+    }
+    best
+}
+
+const fn reach(write: &Range, at: usize, rows: Option<(usize, usize, usize)>) -> usize {
+    match rows {
+        None if write.is_dense() && write.start <= at => write.end,
+        Some((start, rows, pitch)) if write.pitch == pitch && !write.is_dense() => {
+            // Which run of the write lies in row 0 (counted from the byte `at` itself).
+            let ahead = at as isize - write.start as isize;
+            let run = ahead.div_euclid(pitch as isize);
+            let within = ahead.rem_euclid(pitch as isize) as usize;
+            // The last row of a dense range may be cut short in front of this window.
+            let needed = rows as isize - (at - start >= pitch) as isize;
+            if within < write.run && run >= 0 && run + needed <= write.rows() {
+                at + write.run - within
+            } else {
+                at
+            }
+        }
+        _ => at,
+    }
+}
+
+/// Fails with the step's number in the message.
+const fn fail(what: &str, step: usize) -> ! {
+    let mut text = [b' '; 96];
+    let what = what.as_bytes();
+    let mut length = 0;
+    while length < what.len() && length < 64 {
+        text[length] = what[length];
+        length += 1;
+    }
+    let label = b" step ";
+    let mut i = 0;
+    while i < label.len() {
+        text[length] = label[i];
+        length += 1;
+        i += 1;
+    }
+    let mut digits = 1;
+    let mut rest = step / 10;
+    while rest > 0 {
+        digits += 1;
+        rest /= 10;
+    }
+    let mut i = digits;
+    let mut rest = step;
+    while i > 0 {
+        i -= 1;
+        text[length + i] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    let (text, _) = text.split_at(length + digits);
+    match core::str::from_utf8(text) {
+        Ok(text) => panic!("{}", text),
+        Err(_) => panic!("the memory plan is wrong"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    macro_rules! plan {
+        ($($step:tt)*) => {{
+            const PLAN: &[Step] = &[$($step)*];
+            PLAN
+        }};
+    }
+
+    const fn read(range: Range, writers: &'static [usize]) -> Read {
+        Read { range, writers, form: Form::Disjoint }
+    }
+
+    const A: Range = Range::dense(0, 64);
+    const B: Range = Range::dense(64, 128);
+    /// Two parts of a concatenation: 8 rows of 16 bytes, 4 and 12 bytes of each.
+    const LEFT: Range = Range::strided(0, 4, 16, 8);
+    const RIGHT: Range = Range::strided(4, 12, 16, 8);
+    const BOTH: Range = Range::dense(0, 128);
+
+    #[test]
+    fn chains_pass_at_compile_time() {
+        const PLAN: [Step; 3] = [
+            Step { writes: &[B], reads: &[read(A, &[CALLER])] },
+            Step { writes: &[A], reads: &[read(B, &[0])] },
+            Step { writes: &[], reads: &[read(A, &[1])] },
+        ];
+        const _: () = check(&PLAN, 128);
+    }
+
+    #[test]
+    fn concatenations_pass() {
+        const PLAN: [Step; 5] = [
+            Step { writes: &[LEFT], reads: &[] },
+            Step { writes: &[RIGHT], reads: &[read(LEFT, &[0])] },
+            Step { writes: &[], reads: &[read(BOTH, &[0, 1])] },
+            Step { writes: &[], reads: &[read(Range::strided(0, 16, 16, 4), &[0, 1])] },
+            Step { writes: &[], reads: &[read(Range::strided(20, 8, 16, 7), &[1])] },
+        ];
+        const _: () = check(&PLAN, 128);
+        check(
+            plan![
+                Step { writes: &[A], reads: &[] },
+                Step { writes: &[B], reads: &[] },
+                Step { writes: &[], reads: &[read(BOTH, &[0, 1])] },
+            ],
+            128,
+        );
+    }
+
+    #[test]
+    fn fills_under_an_interior_pass() {
+        let plan = plan![
+            Step { writes: &[BOTH], reads: &[] },
+            Step { writes: &[Range::strided(4, 8, 16, 8)], reads: &[] },
+            Step { writes: &[], reads: &[read(BOTH, &[0, 1])] },
+        ];
+        check(plan, 128);
+    }
+
+    #[test]
+    #[should_panic = "overlaps a read, undeclared, in step 0"]
+    fn undeclared_overlap_is_refused() {
+        check(plan![Step { writes: &[A], reads: &[read(Range::dense(60, 80), &[CALLER])] }], 128);
+    }
+
+    #[test]
+    fn declared_overlap_passes() {
+        const OVER: Read = Read { range: A, writers: &[CALLER], form: Form::Overlap };
+        check(plan![Step { writes: &[A], reads: &[OVER] }], 128);
+    }
+
+    #[test]
+    #[should_panic = "overwritten before it was read in step 2"]
+    fn overwriting_a_live_value_is_refused() {
+        let plan = plan![
+            Step { writes: &[A], reads: &[] },
+            Step { writes: &[Range::dense(32, 96)], reads: &[] },
+            Step { writes: &[], reads: &[read(A, &[0])] },
+        ];
+        check(plan, 128);
+    }
+
+    #[test]
+    #[should_panic = "overwritten before it was read in step 1"]
+    fn overwriting_an_input_is_refused() {
+        let plan =
+            plan![Step { writes: &[A], reads: &[] }, Step { writes: &[], reads: &[read(A, &[CALLER])] }];
+        check(plan, 128);
+    }
+
+    #[test]
+    #[should_panic = "not covered by its writers in step 1"]
+    fn a_missing_part_is_refused() {
+        check(
+            plan![Step { writes: &[RIGHT], reads: &[] }, Step { writes: &[], reads: &[read(BOTH, &[0])] }],
+            128,
+        );
+    }
+
+    #[test]
+    #[should_panic = "not covered by its writers in step 2"]
+    fn a_missing_row_is_refused() {
+        let plan = plan![
+            Step { writes: &[LEFT], reads: &[] },
+            Step { writes: &[Range::strided(4, 12, 16, 7)], reads: &[] },
+            Step { writes: &[], reads: &[read(BOTH, &[0, 1])] },
+        ];
+        check(plan, 128);
+    }
+
+    #[test]
+    #[should_panic = "not covered by its writers in step 1"]
+    fn a_value_without_writer_is_refused() {
+        check(plan![Step { writes: &[B], reads: &[] }, Step { writes: &[], reads: &[read(A, &[0])] }], 128);
+    }
+
+    #[test]
+    #[should_panic = "before it is written in step 0"]
+    fn reading_the_future_is_refused() {
+        check(plan![Step { writes: &[B], reads: &[read(A, &[1])] }, Step { writes: &[A], reads: &[] }], 128);
+    }
+
+    #[test]
+    #[should_panic = "leaves the arena or is malformed in step 12"]
+    fn leaving_the_arena_is_refused() {
+        let mut plan = [Step { writes: &[A], reads: &[] }; 13];
+        plan[12] = Step { writes: &[BOTH], reads: &[] };
+        check(&plan, 127);
+    }
+
+    #[test]
+    fn meeting_is_exact() {
+        // Every pair of small ranges of one pitch, against their bytes.
+        let bytes = |r: &Range| -> u64 {
+            (0..r.rows())
+                .fold(0, |bits, row| bits | (((1u64 << r.run) - 1) << (r.start + row as usize * r.pitch)))
+        };
+        let mut ranges = std::vec::Vec::new();
+        for start in 0..12 {
+            for run in 1..5 {
+                for rows in 1..4 {
+                    ranges.push(Range::strided(start, run, 5, rows));
+                }
+            }
+            ranges.push(Range::dense(start, start + 7));
+        }
+        for a in &ranges {
+            for b in &ranges {
+                assert_eq!(a.meets(b), bytes(a) & bytes(b) != 0, "{a:?} {b:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn coverage_is_never_claimed_falsely() {
+        let mut ranges = std::vec::Vec::new();
+        for start in [0, 1, 3, 5, 6] {
+            for run in [1, 2, 3, 4] {
+                for rows in [1, 2, 3] {
+                    ranges.push(Range::strided(start, run, 5, rows));
+                }
+            }
+            ranges.push(Range::dense(start, start + 9));
+        }
+        let bytes = |r: &Range| -> u64 {
+            (0..r.rows())
+                .fold(0, |bits, row| bits | (((1u64 << r.run) - 1) << (r.start + row as usize * r.pitch)))
+        };
+        for a in &ranges {
+            for b in &ranges {
+                let writes: &'static [Range] = std::boxed::Box::leak(std::boxed::Box::new([*a]));
+                let more: &'static [Range] = std::boxed::Box::leak(std::boxed::Box::new([*b]));
+                let plan = [Step { writes, reads: &[] }, Step { writes: more, reads: &[] }];
+                for r in &ranges {
+                    let all = bytes(a) | bytes(b);
+                    if covered(&plan, &read(*r, &[0, 1])) {
+                        assert_eq!(bytes(r) & !all, 0, "{a:?} {b:?} {r:?}");
+                    }
+                }
+                assert!(covered(&plan, &read(*a, &[0, 1])));
+            }
+        }
+    }
 }
