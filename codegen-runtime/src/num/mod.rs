@@ -9,8 +9,6 @@
 
 mod half;
 
-use crate::fault::Fault;
-
 /// Types that expressions calculate with: all integers, `f32`, `f64`.
 pub trait Number: Copy + PartialOrd + 'static {
     /// Identity of [`max`]: minus infinity, or the smallest integer.
@@ -322,19 +320,6 @@ pub fn shl<T: Integer>(a: T, b: T) -> T {
 #[inline(always)]
 pub fn shr<T: Integer>(a: T, b: T) -> T {
     a.shr(b)
-}
-
-/// Position of index `i` on an axis of `extent`; negative ones count from the end. An index outside
-/// the axis is clamped and reported. An empty axis gives 0 and a fault.
-#[inline(always)]
-pub fn clamp_index(i: i64, extent: usize) -> (usize, Fault) {
-    let extent = extent as i64;
-    let position = if i < 0 { i.saturating_add(extent) } else { i };
-    if position >= 0 && position < extent {
-        return (position as usize, Fault::None);
-    }
-    let last = if extent > 0 { extent - 1 } else { 0 };
-    (if position < 0 { 0 } else { last as usize }, Fault::IndexOutOfRange)
 }
 
 #[cfg(test)]

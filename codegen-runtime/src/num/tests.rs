@@ -54,15 +54,6 @@ fn infinities_are_told_apart() {
     assert!(is_nan(f32::NAN) && !is_nan(f32::INFINITY) && !is_nan(3));
 }
 
-#[test]
-fn indices_are_clamped_and_reported() {
-    let bad = Fault::IndexOutOfRange;
-    assert_eq!((clamp_index(2, 3), clamp_index(-1, 3)), ((2, Fault::None), (2, Fault::None)));
-    assert_eq!((clamp_index(3, 3), clamp_index(-4, 3)), ((2, bad), (0, bad)));
-    assert_eq!((clamp_index(i64::MIN, 3), clamp_index(i64::MAX, 3)), ((0, bad), (2, bad)));
-    assert_eq!(clamp_index(0, 0), (0, bad));
-}
-
 /// What a binary16 stands for, from its fields.
 fn value(half: u16) -> f64 {
     let (exponent, mantissa) = (i32::from(half >> 10 & 31), f64::from(half & 0x3ff));
