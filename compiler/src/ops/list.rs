@@ -59,7 +59,16 @@ macro_rules! define_ops {
 
 define_ops! {
     onnx {
+        Binary => binary::Binary,
+        Cast => cast::Cast,
+        Clip => clip::Clip,
+        Concat => concat::Concat,
         Identity => identity::Identity,
+        Reshape => reshape::Reshape,
+        Transpose => transpose::Transpose,
+        Unary => unary::Unary,
+        Variadic => variadic::Variadic,
+        Where => where_::Where,
     }
     internal {
     }

@@ -3,11 +3,25 @@
 //! An op file holds, in this order: module doc with the ONNX link and limits, the struct with its
 //! typed attributes, `impl OnnxOp` (import), `impl Op` (infer, eval, lower, …), helpers, tests.
 
+pub mod binary;
+pub mod cast;
+pub mod clip;
+pub mod concat;
 mod error;
 mod facts;
 pub mod fused;
 mod identity;
 mod list;
+pub mod reshape;
+#[cfg(test)]
+mod testing;
+pub mod transpose;
+mod typed;
+pub mod unary;
+pub mod variadic;
+mod views;
+mod walk;
+pub mod where_;
 
 pub use error::OpError;
 pub use facts::{Fact, Inputs, Type};
