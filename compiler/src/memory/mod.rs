@@ -1,5 +1,9 @@
 //! Steps → arena: liveness, offsets, lower bound.
 
+mod table;
+
+pub use table::{PlanTable, TableRead, TableStep};
+
 /// Where each buffer lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
