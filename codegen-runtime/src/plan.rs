@@ -171,11 +171,22 @@ const fn check_read(plan: &[Step], index: usize, read: &Read) {
     if !covered(plan, read) {
         fail("a read is not covered by its writers in", index);
     }
+    // Bounds are compared here first: const evaluation is slow, above all in calls.
+    let (start, end) = (read.range.start, read.range.end);
     let mut between = first;
     while between < index {
-        let other = &plan[between];
-        if meets_any(&read.range, other.writes) && !contains(read.writers, between) {
-            fail("a live value was overwritten before it was read in", index);
+        let writes = plan[between].writes;
+        let mut i = 0;
+        while i < writes.len() {
+            let write = &writes[i];
+            if write.start < end
+                && start < write.end
+                && write.meets(&read.range)
+                && !contains(read.writers, between)
+            {
+                fail("a live value was overwritten before it was read in", index);
+            }
+            i += 1;
         }
         between += 1;
     }
