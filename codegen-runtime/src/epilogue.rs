@@ -5,7 +5,6 @@
 //! accumulators are put on the stack, and one function that all kernels of a level share does the
 //! rest while they are in L1.
 
-#![allow(dead_code)]
 use crate::isa::{Isa, LANES, Task};
 use crate::operand::{Operand, Space};
 use crate::spec::{Activation, Epilogue, Residual, Scale};

@@ -1,6 +1,31 @@
 //! Kernel families: a trait that an emitted layer implements with consts and operand types, and a
 //! function that proves them against each other in `const` and runs the layer.
 
+pub mod conv;
+mod conv_body;
+mod pixels;
+pub mod spatial;
+#[cfg(test)]
+mod testing;
+
+use crate::operand::{Operand, Space};
+
+/// Address of an operand that is read; dangling if it is absent.
+#[inline(always)]
+pub(crate) fn pointer<T: Operand>(arena: *const u8, blob: *const u8) -> *const T::Elem {
+    match T::SPACE {
+        Space::Arena => arena.wrapping_add(T::OFFSET).cast(),
+        Space::Blob => blob.wrapping_add(T::OFFSET).cast(),
+        Space::Absent => core::ptr::dangling(),
+    }
+}
+
+/// Address of an operand that is written, which lies in the arena.
+#[inline(always)]
+pub(crate) fn pointer_mut<T: Operand>(arena: *mut u8) -> *mut T::Elem {
+    arena.wrapping_add(T::OFFSET).cast()
+}
+
 /// How a layer's output lies to its inputs in the arena.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {

@@ -1,0 +1,195 @@
+//! Convolution in `f32`: ONNX Conv in one to three dimensions, without im2col.
+//!
+//! A register tile holds some output pixels of one or two panels of output channels; for each tap and input
+//! channel it takes one value per pixel from memory and one row of each panel. Tiles run over the
+//! flat sequence of output pixels, so that they stay full on small images. A tile whose pixels have the
+//! same taps inside the image goes straight through them; for others, taps outside read zeros.
+
+use crate::blob::Blob;
+use crate::epilogue::{Vectors, prove_vectors};
+use crate::isa::{Isa, Task};
+use crate::kernels::spatial::{
+    Window, prove_apart, prove_form, prove_residual, prove_views, safe_lead as spatial_lead,
+};
+use crate::kernels::{Form, conv_body, pointer, pointer_mut};
+use crate::mem::{Mem, Part};
+use crate::operand::{Operand, Space};
+use crate::pack;
+use crate::spec::ConvSpec;
+
+/// A convolution as an emitted layer states it.
+pub trait ConvLayer: 'static {
+    /// Extents and options.
+    const SPEC: ConvSpec;
+    /// How the output lies to the inputs.
+    const FORM: Form;
+    /// Input.
+    type X: Operand<Elem = f32>;
+    /// Weights, in the layout of [`pack::Conv`].
+    type W: Operand<Elem = f32>;
+    /// Biases, in the layout of [`pack::Vector`].
+    type Bias: Operand<Elem = f32>;
+    /// Factors, likewise.
+    type Scale: Operand<Elem = f32>;
+    /// PRelu slopes, likewise.
+    type Slope: Operand<Elem = f32>;
+    /// Addend of the output's shape.
+    type Residual: Operand<Elem = f32>;
+    /// Output.
+    type Y: Operand<Elem = f32>;
+}
+
+/// The layout of a convolution's weights.
+pub const fn weights(spec: &ConvSpec) -> pack::Conv {
+    pack::Conv {
+        kernel: spec.kernel,
+        in_channels: spec.x.channels / spec.groups,
+        out_channels: spec.y.channels / spec.groups,
+        groups: spec.groups,
+    }
+}
+
+/// The layout of a convolution's biases, factors and slopes.
+pub const fn vectors(spec: &ConvSpec) -> pack::Vector {
+    pack::Vector { channels: spec.y.channels / spec.groups, groups: spec.groups }
+}
+
+pub(crate) const fn window(spec: &ConvSpec) -> Window {
+    Window { kernel: spec.kernel, stride: spec.stride, dilation: spec.dilation, pads: spec.pads }
+}
+
+/// For [`Form::Overlap`]: the least distance in bytes from the start of `Y`'s slot to the start of
+/// `X`'s (signed), so that no input is overwritten before it was read, at any level. `None` if
+/// the output may not overlap the input at all.
+pub const fn safe_lead(spec: &ConvSpec) -> Option<isize> {
+    // With one panel, a tile's input is read once, before the tile is written.
+    let once = spec.groups == 1 && spec.y.channels <= crate::isa::LANES;
+    let tile = if once { 0 } else { conv_body::MOST_PIXELS };
+    spatial_lead(&window(spec), &spec.x, &spec.y, tile, size_of::<f32>())
+}
+
+const fn prove<L: ConvLayer, const N: usize, const M: usize>() {
+    let spec = &L::SPEC;
+    assert!(spec.groups > 0 && spec.x.channels.is_multiple_of(spec.groups), "groups do not divide the input");
+    assert!(spec.y.channels.is_multiple_of(spec.groups), "groups do not divide the output");
+    prove_views::<L::X, L::Y>(&window(spec), &spec.x, &spec.y);
+    assert!(L::W::LEN >= weights(spec).packed_len(), "the weights are too short");
+    assert!(!matches!(L::W::SPACE, Space::Absent), "the weights are absent");
+    prove_vectors::<L::Bias, L::Scale, L::Slope>(&spec.epilogue, vectors(spec).packed_len());
+    prove_residual::<L::Residual, L::Y>(L::FORM, spec.epilogue.residual, &spec.residual, &spec.y);
+    let lead = if matches!(L::FORM, Form::Overlap) { safe_lead(spec) } else { None };
+    prove_form::<L::X, L::Y>(L::FORM, &spec.x, &spec.y, lead);
+    prove_apart::<L::W, L::Y>(&spec.y);
+    prove_apart::<L::Bias, L::Y>(&spec.y);
+    prove_apart::<L::Scale, L::Y>(&spec.y);
+    prove_apart::<L::Slope, L::Y>(&spec.y);
+    L::X::SPAN.prove_inside(N, M);
+    L::W::SPAN.prove_inside(N, M);
+    L::Bias::SPAN.prove_inside(N, M);
+    L::Scale::SPAN.prove_inside(N, M);
+    L::Slope::SPAN.prove_inside(N, M);
+    L::Residual::SPAN.prove_inside(N, M);
+    L::Y::SPAN.prove_inside(N, M);
+}
+
+/// A convolution with every address resolved. Made by [`job`] only, of layers that [`prove`] passed.
+#[derive(Clone, Copy)]
+pub(crate) struct Job<'a> {
+    pub(crate) spec: &'a ConvSpec,
+    pub(crate) x: *const f32,
+    pub(crate) w: *const f32,
+    pub(crate) vectors: Vectors,
+    pub(crate) residual: *const f32,
+    pub(crate) y: *mut f32,
+    pub(crate) part: Part,
+    /// Whether pixels must be finished in order, since the output overlaps the input.
+    pub(crate) ordered: bool,
+}
+
+#[inline(always)]
+fn job<L: ConvLayer, const N: usize, const M: usize>(
+    mem: &mut Mem<N>,
+    blob: &Blob<M>,
+    part: Part,
+) -> Job<'static> {
+    const { prove::<L, N, M>() };
+    let (arena, weights) = (mem.ptr(), blob.bytes().as_ptr());
+    let ordered = matches!(L::FORM, Form::Overlap);
+    // Parts that run at the same time cannot keep an order.
+    let part = if ordered && part.index == 0 {
+        Part::ALL
+    } else if ordered {
+        Part { index: 1, count: 1 }
+    } else {
+        part
+    };
+    Job {
+        spec: const { &L::SPEC },
+        x: pointer::<L::X>(arena, weights),
+        w: pointer::<L::W>(arena, weights),
+        vectors: Vectors {
+            bias: pointer::<L::Bias>(arena, weights),
+            scale: pointer::<L::Scale>(arena, weights),
+            slope: pointer::<L::Slope>(arena, weights),
+        },
+        residual: pointer::<L::Residual>(arena, weights),
+        y: pointer_mut::<L::Y>(arena),
+        part,
+        ordered,
+    }
+}
+
+/// Runs a part of the layer through code that all convolutions of a crate share.
+///
+/// The build fails unless everything that the spec can touch lies in its operand, and the operands lie to
+/// each other as the form says.
+#[inline(always)]
+pub fn run<I: Isa, L: ConvLayer, const N: usize, const M: usize>(
+    isa: I,
+    mem: &mut Mem<N>,
+    blob: &Blob<M>,
+    part: Part,
+) {
+    isa.call(Layer(job::<L, N, M>(mem, blob, part)));
+}
+
+/// The same through code of the layer's own, in which all extents are constants: for layers so small that
+/// loop control and addresses are the cost.
+#[inline(always)]
+pub fn run_small<I: Isa, L: ConvLayer, const N: usize, const M: usize>(
+    isa: I,
+    mem: &mut Mem<N>,
+    blob: &Blob<M>,
+    part: Part,
+) {
+    isa.call(SmallLayer::<L>(job::<L, N, M>(mem, blob, part), core::marker::PhantomData));
+}
+
+struct Layer<'a>(Job<'a>);
+
+impl Task for Layer<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        // SAFETY: a job's addresses and spec were proved against each other where it was made.
+        unsafe { conv_body::run::<I, false>(isa, &self.0) }
+    }
+}
+
+struct SmallLayer<L>(Job<'static>, core::marker::PhantomData<L>);
+
+impl<L: ConvLayer> Task for SmallLayer<L> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let job = Job { spec: const { &L::SPEC }, ordered: matches!(L::FORM, Form::Overlap), ..self.0 };
+        // SAFETY: as for `Layer`.
+        unsafe { conv_body::run::<I, true>(isa, &job) }
+    }
+}
+
+#[cfg(test)]
+#[path = "conv_tests.rs"]
+mod tests;

@@ -1,0 +1,410 @@
+//! The body of convolutions: order of tiles, and the register tile itself.
+
+use crate::epilogue::{Clamp, Finish, Shared};
+use crate::isa::{Isa, LANES, Level, Task};
+use crate::kernels::conv::{Job, weights, window};
+use crate::kernels::pixels::{Geometry, Pixels};
+use crate::pack::{NARROW, Panels};
+use crate::spec::{ConvSpec, Residual};
+
+/// The most pixels of a tile at any level.
+pub(crate) const MOST_PIXELS: usize = 14;
+
+/// Weights above this go through memory once, tile after tile for each block of panels; below it the
+/// input does, block after block for each tile. It is a part of the usual second-level cache.
+const LARGE_WEIGHTS: usize = 256 << 10;
+
+/// What taps outside the image read.
+static ZEROS: [f32; 256] = [0.0; 256];
+
+/// Runs the job's part; `SMALL` inlines everything, for jobs with a constant spec.
+///
+/// # Safety
+/// The job was proved: all that its spec can touch is valid, and outputs overlap inputs only as far
+/// as [`safe_lead`](crate::kernels::conv::safe_lead) allows and then with `ordered`.
+#[inline(always)]
+pub(crate) unsafe fn run<I: Isa, const SMALL: bool>(isa: I, job: &Job) {
+    // SAFETY: passed on.
+    unsafe {
+        match I::LEVEL {
+            Level::V4 => tiles::<I, 14, 4, 2, SMALL>(isa, job),
+            Level::V3 | Level::V3Vnni => tiles::<I, 6, 2, 1, SMALL>(isa, job),
+            Level::Scalar | Level::Neon | Level::NeonDot | Level::WasmSimd | Level::Armv7eM => {
+                tiles::<I, 2, 1, 1, SMALL>(isa, job)
+            }
+        }
+    }
+}
+
+/// One block of output channels: panels that a tile computes together.
+#[derive(Clone, Copy)]
+struct Block {
+    group: usize,
+    /// First channel within the group.
+    channel: usize,
+    /// Panels: `Q`, one, or one narrow.
+    shape: Shape,
+}
+
+#[derive(Clone, Copy)]
+enum Shape {
+    Several,
+    One,
+    Narrow,
+}
+
+/// How the output channels of each group divide into blocks of `q` panels.
+struct Blocks {
+    panels: Panels,
+    several: usize,
+    per_group: usize,
+    q: usize,
+}
+
+impl Blocks {
+    #[inline(always)]
+    fn of(channels: usize, q: usize) -> Blocks {
+        let panels = Panels::of(channels);
+        let several = if q > 1 { panels.wide / q } else { 0 };
+        let per_group = several + (panels.wide - several * q) + panels.narrow as usize;
+        Blocks { panels, several, per_group, q }
+    }
+
+    #[inline(always)]
+    fn at(&self, index: usize) -> Block {
+        let (group, i) = (index / self.per_group, index % self.per_group);
+        if i < self.several {
+            return Block { group, channel: i * self.q * LANES, shape: Shape::Several };
+        }
+        let panel = self.several * self.q + (i - self.several);
+        let shape = if panel < self.panels.wide { Shape::One } else { Shape::Narrow };
+        Block { group, channel: panel * LANES, shape }
+    }
+}
+
+/// Goes through the part's tiles and blocks: `P` pixels by `Q` panels, `S` pixels at the end.
+///
+/// # Safety
+/// As for [`run`].
+#[inline(always)]
+unsafe fn tiles<I: Isa, const P: usize, const S: usize, const Q: usize, const SMALL: bool>(
+    isa: I,
+    job: &Job,
+) {
+    const { assert!(P <= MOST_PIXELS && S <= P) };
+    let spec = job.spec;
+    let geometry = Geometry::new(&window(spec), &spec.x, &spec.y, &spec.residual, spec.epilogue.residual);
+    let pixels = geometry.pixels();
+    let blocks = Blocks::of(spec.y.channels / spec.groups, Q);
+    let all_blocks = blocks.per_group * spec.groups;
+    if pixels == 0 || all_blocks == 0 {
+        return;
+    }
+    // A short remainder goes in tiles of S, a long one in one more tile of P.
+    let (full, rest) = (pixels / P, pixels % P);
+    let wide = full + (rest > 2 * S) as usize;
+    let all_tiles = wide + if rest > 2 * S { 0 } else { rest.div_ceil(S) };
+
+    let large = weights(spec).packed_len() * size_of::<f32>() > LARGE_WEIGHTS;
+    let by_block = large && !job.ordered;
+    let ((tile_0, tile_1), (block_0, block_1)) = if by_block && all_blocks >= job.part.count {
+        ((0, all_tiles), job.part.share(all_blocks))
+    } else {
+        (job.part.share(all_tiles), (0, all_blocks))
+    };
+    let unit = |tile: usize, block_0: usize, block_1: usize| {
+        // SAFETY: tile and blocks are below their numbers; the job was proved.
+        unsafe {
+            if tile < wide {
+                let mut at = Pixels::<P>::EMPTY;
+                geometry.place(tile * P, P, &mut at);
+                for block in block_0..block_1 {
+                    one_block::<I, P, Q, SMALL>(isa, job, &at, blocks.at(block));
+                }
+            } else {
+                let mut at = Pixels::<S>::EMPTY;
+                geometry.place(full * P + (tile - wide) * S, S, &mut at);
+                for block in block_0..block_1 {
+                    one_block::<I, S, Q, SMALL>(isa, job, &at, blocks.at(block));
+                }
+            }
+        }
+    };
+    if by_block {
+        for block in block_0..block_1 {
+            for tile in tile_0..tile_1 {
+                unit(tile, block, block + 1);
+            }
+        }
+    } else {
+        for tile in tile_0..tile_1 {
+            unit(tile, block_0, block_1);
+        }
+    }
+}
+
+/// # Safety
+/// As for [`run`]; `at` was placed by the spec's geometry, and `block` is one of the spec's.
+#[inline(always)]
+unsafe fn one_block<I: Isa, const P: usize, const Q: usize, const SMALL: bool>(
+    isa: I,
+    job: &Job,
+    at: &Pixels<P>,
+    block: Block,
+) {
+    match block.shape {
+        Shape::Several => call::<I, P, Q, LANES, SMALL>(isa, Tile { job, at, block }),
+        Shape::One => call::<I, P, 1, LANES, SMALL>(isa, Tile { job, at, block }),
+        Shape::Narrow => call::<I, P, 1, NARROW, SMALL>(isa, Tile { job, at, block }),
+    }
+}
+
+#[inline(always)]
+fn call<I: Isa, const P: usize, const Q: usize, const L: usize, const SMALL: bool>(
+    isa: I,
+    tile: Tile<P, Q, L, SMALL>,
+) {
+    if SMALL { tile.run(isa) } else { isa.call(tile) }
+}
+
+/// The microkernel: `P` pixels by `Q` panels of `L` lanes, a function of its own at each level.
+///
+/// Made by [`one_block`] only, of proved jobs.
+struct Tile<'a, const P: usize, const Q: usize, const L: usize, const SMALL: bool> {
+    job: &'a Job<'a>,
+    at: &'a Pixels<P>,
+    block: Block,
+}
+
+impl<const P: usize, const Q: usize, const L: usize, const SMALL: bool> Task for Tile<'_, P, Q, L, SMALL> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let spec = self.job.spec;
+        let mut acc = [[isa.zero(); Q]; P];
+        // SAFETY: the job was proved and the tile placed, see `one_block`.
+        unsafe {
+            if P == 1 || self.at.uniform {
+                self.uniform(isa, spec, &mut acc);
+            } else {
+                self.mixed(isa, spec, &mut acc);
+            }
+            self.store(isa, spec, &acc);
+        }
+    }
+}
+
+impl<const P: usize, const Q: usize, const L: usize, const SMALL: bool> Tile<'_, P, Q, L, SMALL> {
+    /// Input channels of a group.
+    #[inline(always)]
+    fn inputs(&self) -> usize {
+        self.job.spec.x.channels / self.job.spec.groups
+    }
+
+    /// First weight of the block, and the distance between its panels.
+    #[inline(always)]
+    fn weights(&self, spec: &ConvSpec) -> (*const f32, usize) {
+        let layout = weights(spec);
+        let first = self.block.group * layout.group_len() + self.block.channel * layout.rows();
+        (self.job.w.wrapping_add(first), layout.rows() * LANES)
+    }
+
+    /// First input channel of the block's group, of which the pixel positions count.
+    #[inline(always)]
+    fn input(&self, spec: &ConvSpec) -> *const f32 {
+        self.job.x.wrapping_add(self.block.group * self.inputs() * spec.x.c_stride)
+    }
+
+    /// Accumulates over the taps that all pixels have inside the image.
+    ///
+    /// # Safety
+    /// As for [`run`].
+    #[inline(always)]
+    unsafe fn uniform<I: Isa>(&self, isa: I, spec: &ConvSpec, acc: &mut [[I::P; Q]; P]) {
+        let (inputs, x, taps) = (self.inputs(), self.input(spec), &self.at.taps);
+        let (w, panel) = self.weights(spec);
+        let at: [*const f32; P] = core::array::from_fn(
+            #[inline(always)]
+            |p| x.wrapping_offset(self.at.x[p]),
+        );
+        // Neighbouring taps of a row whose channels lie behind one another are one run.
+        let step = spec.dilation[2] * spec.x.strides[2];
+        let joined = spec.x.c_stride == 1 && step == inputs;
+        let width = taps[2].1 - taps[2].0;
+        let (runs, length) = if joined { (1, width * inputs) } else { (width, inputs) };
+        for kd in taps[0].0..taps[0].1 {
+            for ky in taps[1].0..taps[1].1 {
+                let tap = (kd * spec.kernel[1] + ky) * spec.kernel[2] + taps[2].0;
+                let mut w = w.wrapping_add(tap * inputs * L);
+                let mut offset = kd * spec.dilation[0] * spec.x.strides[0]
+                    + ky * spec.dilation[1] * spec.x.strides[1]
+                    + taps[2].0 * step;
+                for _ in 0..runs {
+                    // SAFETY: these taps of every pixel lie inside the image, whose elements are valid,
+                    // and the weights have a row of L for each tap and channel.
+                    unsafe { self.accumulate(isa, acc, &at, offset, spec.x.c_stride, w, panel, length) };
+                    w = w.wrapping_add(inputs * L);
+                    offset += step;
+                }
+            }
+        }
+    }
+
+    /// Accumulates over all taps that any pixel has inside the image; the others read zeros.
+    ///
+    /// # Safety
+    /// As for [`run`].
+    #[inline(always)]
+    unsafe fn mixed<I: Isa>(&self, isa: I, spec: &ConvSpec, acc: &mut [[I::P; Q]; P]) {
+        let (inputs, x, c_stride) = (self.inputs(), self.input(spec), spec.x.c_stride);
+        let (w, panel) = self.weights(spec);
+        let zeros = ZEROS.as_ptr();
+        // Channels that can be read from the zeros at the input's step.
+        let chunk = ((ZEROS.len() - 1) / c_stride + 1).min(inputs);
+        let [extent_d, extent_h, extent_w] = spec.x.extent;
+        for kd in 0..spec.kernel[0] {
+            for ky in 0..spec.kernel[1] {
+                for kx in 0..spec.kernel[2] {
+                    let (d, h, v) = (kd * spec.dilation[0], ky * spec.dilation[1], kx * spec.dilation[2]);
+                    let offset = d * spec.x.strides[0] + h * spec.x.strides[1] + v * spec.x.strides[2];
+                    let mut inside = [false; P];
+                    let mut any = false;
+                    for p in 0..P {
+                        // Coordinates left of the image wrap to numbers beyond its extent.
+                        let [pd, ph, pw] = self.at.corner[p];
+                        inside[p] = (pd.wrapping_add(d) < extent_d)
+                            & (ph.wrapping_add(h) < extent_h)
+                            & (pw.wrapping_add(v) < extent_w);
+                        any |= inside[p];
+                    }
+                    if !any {
+                        continue;
+                    }
+                    let tap = (kd * spec.kernel[1] + ky) * spec.kernel[2] + kx;
+                    let w = w.wrapping_add(tap * inputs * L);
+                    let mut channel = 0;
+                    while channel < inputs {
+                        let at: [*const f32; P] = core::array::from_fn(
+                            #[inline(always)]
+                            |p| {
+                                let here = x.wrapping_offset(self.at.x[p]).wrapping_add(offset);
+                                if inside[p] { here.wrapping_add(channel * c_stride) } else { zeros }
+                            },
+                        );
+                        let length = chunk.min(inputs - channel);
+                        let w = w.wrapping_add(channel * L);
+                        // SAFETY: each pixel's tap lies inside the image, or reads `length` channels,
+                        // which is at most (255 / c_stride) + 1, from 256 zeros.
+                        unsafe { self.accumulate(isa, acc, &at, 0, c_stride, w, panel, length) };
+                        channel += length;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The inner loop: `length` values per pixel, `step` apart, times as many rows of each panel.
+    ///
+    /// # Safety
+    /// `at[p] + offset + k·step` is readable for `k < length`, and `L` values at
+    /// `w + q·panel + k·L`, for all pixels and panels.
+    #[inline(always)]
+    unsafe fn accumulate<I: Isa>(
+        &self,
+        isa: I,
+        acc: &mut [[I::P; Q]; P],
+        at: &[*const f32; P],
+        offset: usize,
+        step: usize,
+        w: *const f32,
+        panel: usize,
+        length: usize,
+    ) {
+        let (mut sum, at) = (*acc, *at);
+        let (mut w, mut offset) = (w, offset);
+        for _ in 0..length {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let rows: [I::P; Q] = core::array::from_fn(
+                    #[inline(always)]
+                    |q| isa.load_first::<L>(w.add(q * panel)),
+                );
+                for p in 0..P {
+                    let value = isa.splat(at[p].wrapping_add(offset).read());
+                    for q in 0..Q {
+                        sum[p][q] = isa.fmadd_first::<L>(value, rows[q], sum[p][q]);
+                    }
+                }
+            }
+            w = w.wrapping_add(L);
+            offset += step;
+        }
+        *acc = sum;
+    }
+
+    /// Takes the accumulators through the epilogue into the output.
+    ///
+    /// # Safety
+    /// As for [`run`].
+    #[inline(always)]
+    unsafe fn store<I: Isa>(&self, isa: I, spec: &ConvSpec, acc: &[[I::P; Q]; P]) {
+        let epilogue = &spec.epilogue;
+        let outputs = spec.y.channels / spec.groups;
+        let channel = self.block.group * outputs + self.block.channel;
+        let vectors = self
+            .job
+            .vectors
+            .starting_at(self.block.group * crate::pack::padded(outputs) + self.block.channel);
+        let channels = (outputs - self.block.channel).min(Q * L);
+        let y = self.job.y.wrapping_add(channel * spec.y.c_stride);
+        let residual = self.job.residual.wrapping_add(channel * spec.residual.c_stride);
+        let before = matches!(epilogue.residual, Residual::Before);
+        let plain = channels == Q * L
+            && spec.y.c_stride == 1
+            && (!before || spec.residual.c_stride == 1)
+            && !matches!(epilogue.residual, Residual::After);
+        // SAFETY: pixels below `count` and these channels lie inside the views; the vectors are padded
+        // to 16; the accumulators' copy has P rows of Q·16.
+        unsafe {
+            if let (true, Some(clamp)) = (plain, Clamp::of(epilogue.activation)) {
+                for q in 0..Q {
+                    let scale = vectors.scale_at(isa, epilogue, q * LANES);
+                    let bias = vectors.bias_at(isa, epilogue, q * LANES);
+                    for p in 0..P {
+                        if p < self.at.count {
+                            let mut v = isa.fmadd_first::<L>(acc[p][q], scale, bias);
+                            if before {
+                                let addend = residual.add(self.at.residual[p] + q * LANES);
+                                v = isa.add(v, isa.load_first::<L>(addend));
+                            }
+                            let to = y.add(self.at.y[p] + q * LANES);
+                            isa.store_first::<L>(to, clamp.apply(isa, v));
+                        }
+                    }
+                }
+                return;
+            }
+            let mut tile = [[[0.0f32; LANES]; Q]; P];
+            for p in 0..P {
+                for q in 0..Q {
+                    isa.store(tile[p][q].as_mut_ptr(), acc[p][q]);
+                }
+            }
+            let finish = Finish {
+                epilogue,
+                vectors,
+                acc: tile.as_ptr().cast(),
+                acc_pitch: Q * LANES,
+                channels,
+                y,
+                y_rows: self.at.y.get_unchecked(..self.at.count),
+                y_step: spec.y.c_stride,
+                residual,
+                r_rows: &self.at.residual,
+                r_step: spec.residual.c_stride,
+            };
+            if SMALL { finish.finish(isa) } else { isa.call(Shared(finish)) }
+        }
+    }
+}
