@@ -6,6 +6,7 @@
 //! rest while they are in L1.
 
 use crate::isa::{Isa, LANES, Task};
+use crate::math::formula::{self, Lanes};
 use crate::operand::{Operand, Space};
 use crate::spec::{Activation, Epilogue, Residual, Scale};
 
@@ -111,7 +112,13 @@ pub(crate) fn activate<I: Isa>(isa: I, activation: Activation, v: I::P, slope: I
         Activation::PRelu => leaky(slope),
         Activation::HardSigmoid { alpha, beta } => clip_01(isa.fmadd(isa.splat(alpha), v, isa.splat(beta))),
         Activation::HardSwish => isa.mul(v, clip_01(isa.fmadd(isa.splat(1.0 / 6.0), v, isa.splat(0.5)))),
-        _ => isa.splat(f32::NAN),
+        Activation::Sigmoid => formula::sigmoid(Lanes::new(isa, v)).v,
+        Activation::Swish { alpha } => formula::swish(Lanes::new(isa, v), alpha).v,
+        Activation::Tanh => formula::tanh(Lanes::new(isa, v)).v,
+        Activation::Gelu => formula::gelu(Lanes::new(isa, v)).v,
+        Activation::GeluTanh => formula::gelu_tanh(Lanes::new(isa, v)).v,
+        Activation::Elu { alpha } => formula::elu(Lanes::new(isa, v), alpha).v,
+        Activation::Softplus => formula::softplus(Lanes::new(isa, v)).v,
     }
 }
 

@@ -178,11 +178,11 @@ fn random_convolutions_agree_with_plain_loops() {
 }
 
 const fn square(size: usize, ic: usize, oc: usize, kernel: usize) -> ConvSpec {
-    let view = |channels| View::channels_last(1, [1, size, size], channels);
+    let extent = [1, size, size];
     ConvSpec {
-        x: view(ic),
-        y: view(oc),
-        residual: view(oc),
+        x: View::channels_last(1, extent, ic),
+        y: View::channels_last(1, extent, oc),
+        residual: View::channels_last(1, extent, oc),
         kernel: [1, kernel, kernel],
         stride: [1; 3],
         dilation: [1; 3],
