@@ -1,5 +1,8 @@
 //! Steps → arena: liveness, offsets, lower bound.
 
+pub mod liveness;
+pub mod place;
+
 mod table;
 
 pub use table::{PlanTable, TableRead, TableStep};
