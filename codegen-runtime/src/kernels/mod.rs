@@ -3,11 +3,14 @@
 
 pub mod conv;
 mod conv_body;
+pub mod matmul;
+mod matmul_body;
 mod pixels;
 pub mod spatial;
 #[cfg(test)]
 mod testing;
 
+use crate::mem::Part;
 use crate::operand::{Operand, Space};
 
 /// Address of an operand that is read; dangling if it is absent.
@@ -24,6 +27,17 @@ pub(crate) fn pointer<T: Operand>(arena: *const u8, blob: *const u8) -> *const T
 #[inline(always)]
 pub(crate) fn pointer_mut<T: Operand>(arena: *mut u8) -> *mut T::Elem {
     arena.wrapping_add(T::OFFSET).cast()
+}
+
+/// The part to run of a layer of this form: one that overlaps its input must go through its output in
+/// order, so its first part does all.
+#[inline(always)]
+pub(crate) const fn in_order(part: Part, form: Form) -> Part {
+    match (form, part.index) {
+        (Form::Overlap, 0) => Part::ALL,
+        (Form::Overlap, _) => Part { index: 1, count: 1 },
+        _ => part,
+    }
 }
 
 /// How a layer's output lies to its inputs in the arena.

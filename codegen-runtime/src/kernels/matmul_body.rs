@@ -1,0 +1,369 @@
+//! The body of matrix products: order of tiles, the register tile, and the stream for single rows.
+
+use crate::epilogue::{Clamp, Finish, Shared};
+use crate::isa::{Isa, LANES, Level, Task};
+use crate::kernels::matmul::{Job, weights};
+use crate::spec::{MatMulSpec, Residual};
+
+/// A right-hand side up to this stays in the first-level cache while all rows go past it.
+const SMALL_WEIGHTS: usize = 24 << 10;
+/// A left-hand side above this leaves the second-level cache between two blocks of panels.
+const LARGE_INPUT: usize = 1 << 20;
+/// A right-hand side up to this stays there between two tiles.
+const MEDIUM_WEIGHTS: usize = 512 << 10;
+
+/// Runs the job's part; `SMALL` inlines everything, for jobs with a constant spec.
+///
+/// # Safety
+/// The job was proved: all that its spec can touch is valid, and outputs overlap inputs only as far
+/// as [`safe_lead`](crate::kernels::matmul::safe_lead) allows.
+#[inline(always)]
+pub(crate) unsafe fn run<I: Isa, const SMALL: bool>(isa: I, job: &Job) {
+    let one_row = job.spec.m == 1;
+    // SAFETY: passed on.
+    unsafe {
+        match I::LEVEL {
+            // The panels of a stream are as many as hide the latency of one multiplication and addition.
+            Level::V4 if one_row => streams::<I, 8, SMALL>(isa, job),
+            Level::V3 | Level::V3Vnni | Level::Neon | Level::NeonDot if one_row => {
+                streams::<I, 4, SMALL>(isa, job)
+            }
+            Level::Scalar | Level::WasmSimd if one_row => streams::<I, 2, SMALL>(isa, job),
+            Level::Armv7eM if one_row => streams::<I, 1, SMALL>(isa, job),
+            Level::V4 => tiles::<I, 14, 4, 2, SMALL>(isa, job),
+            Level::V3 | Level::V3Vnni => tiles::<I, 6, 3, 1, SMALL>(isa, job),
+            Level::Neon | Level::NeonDot => tiles::<I, 4, 2, 1, SMALL>(isa, job),
+            Level::Scalar | Level::WasmSimd => tiles::<I, 2, 1, 1, SMALL>(isa, job),
+            Level::Armv7eM => tiles::<I, 1, 1, 1, SMALL>(isa, job),
+        }
+    }
+}
+
+/// Where a tile lies in its operands.
+#[derive(Clone, Copy)]
+struct Place {
+    /// First row.
+    row: usize,
+    /// First panel.
+    panel: usize,
+    /// First elements of the batch.
+    a: *const f32,
+    w: *const f32,
+    residual: *const f32,
+    y: *mut f32,
+}
+
+impl Place {
+    #[inline(always)]
+    fn of_batch(job: &Job, batch: usize) -> Place {
+        let spec = job.spec;
+        Place {
+            row: 0,
+            panel: 0,
+            a: job.a.wrapping_add(spec.a_offset + batch * spec.a_batch),
+            w: job.w.wrapping_add(batch * spec.w_batch),
+            residual: job.residual.wrapping_add(spec.r_offset + batch * spec.r_batch),
+            y: job.y.wrapping_add(spec.y_offset + batch * spec.y_batch),
+        }
+    }
+}
+
+/// Goes through the part's tiles: `R` rows by `Q` panels, `S` rows at the end.
+///
+/// # Safety
+/// As for [`run`].
+#[inline(always)]
+unsafe fn tiles<I: Isa, const R: usize, const S: usize, const Q: usize, const SMALL: bool>(
+    isa: I,
+    job: &Job,
+) {
+    let spec = job.spec;
+    let panels = spec.n.div_ceil(LANES);
+    if spec.m == 0 || panels == 0 {
+        return;
+    }
+    let blocks = panels.div_ceil(Q);
+    // A short remainder goes in tiles of S rows, a long one in one more tile of R.
+    let (full, rest) = (spec.m / R, spec.m % R);
+    let wide = full + (rest > 2 * S) as usize;
+    let tiles = wide + if rest > 2 * S { 0 } else { rest.div_ceil(S) };
+
+    let (input, packed) = (spec.m * spec.k * 4, weights(spec).packed_len() * 4);
+    let by_block = packed > SMALL_WEIGHTS && (input <= LARGE_INPUT || packed > MEDIUM_WEIGHTS);
+    let unit = |place: &Place, tile: usize, block: usize| {
+        let panel = block * Q;
+        // SAFETY: tile and block are below their numbers, so their rows and panels exist.
+        unsafe {
+            if tile < wide {
+                let place = Place { row: tile * R, panel, ..*place };
+                one_block::<I, R, Q, SMALL>(isa, job, place, panels);
+            } else {
+                let place = Place { row: full * R + (tile - wide) * S, panel, ..*place };
+                one_block::<I, S, Q, SMALL>(isa, job, place, panels);
+            }
+        }
+    };
+    let (outer, inner) = if by_block { (blocks, tiles) } else { (tiles, blocks) };
+    let (first, last) = job.part.share(spec.batch * outer);
+    for at in first..last {
+        let place = Place::of_batch(job, at / outer);
+        for i in 0..inner {
+            let (tile, block) = if by_block { (i, at % outer) } else { (at % outer, i) };
+            unit(&place, tile, block);
+        }
+    }
+}
+
+/// # Safety
+/// As for [`run`]; the place's row and panel exist.
+#[inline(always)]
+unsafe fn one_block<I: Isa, const R: usize, const Q: usize, const SMALL: bool>(
+    isa: I,
+    job: &Job,
+    place: Place,
+    panels: usize,
+) {
+    if place.panel + Q <= panels {
+        call::<I, _, SMALL>(isa, Tile::<R, Q, SMALL> { job, place });
+    } else {
+        // Q is 1 or 2, so one panel is left.
+        call::<I, _, SMALL>(isa, Tile::<R, 1, SMALL> { job, place });
+    }
+}
+
+#[inline(always)]
+fn call<I: Isa, T: Task<Output = ()>, const SMALL: bool>(isa: I, task: T) {
+    if SMALL { task.run(isa) } else { isa.call(task) }
+}
+
+/// The microkernel: `R` rows by `Q` panels, a function of its own at each level. Rows beyond the
+/// last repeat it and are not stored.
+///
+/// Made by [`one_block`] only, of proved jobs.
+struct Tile<'a, const R: usize, const Q: usize, const SMALL: bool> {
+    job: &'a Job<'a>,
+    place: Place,
+}
+
+impl<const R: usize, const Q: usize, const SMALL: bool> Task for Tile<'_, R, Q, SMALL> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let (spec, place) = (self.job.spec, &self.place);
+        let count = if spec.m - place.row < R { spec.m - place.row } else { R };
+        let panel = spec.k * LANES;
+        let rows: [*const f32; R] = core::array::from_fn(
+            #[inline(always)]
+            |r| {
+                let row = place.row + if r < count { r } else { count - 1 };
+                place.a.wrapping_add(row * spec.a_stride)
+            },
+        );
+        let mut w = place.w.wrapping_add(place.panel * panel);
+        let mut sum = [[isa.zero(); Q]; R];
+        for k in 0..spec.k {
+            // SAFETY: every row has k values, every panel k times 16, by the job's proof.
+            unsafe {
+                let columns: [I::P; Q] = core::array::from_fn(
+                    #[inline(always)]
+                    |q| isa.load(w.add(q * panel)),
+                );
+                for r in 0..R {
+                    let value = isa.splat(rows[r].add(k).read());
+                    for q in 0..Q {
+                        sum[r][q] = isa.fmadd(value, columns[q], sum[r][q]);
+                    }
+                }
+            }
+            w = w.wrapping_add(LANES);
+        }
+        // SAFETY: `count` rows and the columns of these panels exist.
+        unsafe { store::<I, R, Q, SMALL>(isa, self.job, place, count, &sum) }
+    }
+}
+
+/// Goes through the part's panels of a product with one row, `T` panels at a time.
+///
+/// # Safety
+/// As for [`run`].
+#[inline(always)]
+unsafe fn streams<I: Isa, const T: usize, const SMALL: bool>(isa: I, job: &Job) {
+    let panels = job.spec.n.div_ceil(LANES);
+    let blocks = panels.div_ceil(T);
+    if blocks == 0 {
+        return;
+    }
+    let (first, last) = job.part.share(job.spec.batch * blocks);
+    for at in first..last {
+        let mut place = Place { panel: at % blocks * T, ..Place::of_batch(job, at / blocks) };
+        let end = if place.panel + T < panels { place.panel + T } else { panels };
+        // Fewer panels than T have as many more chains of sums each.
+        while place.panel < end {
+            let left = end - place.panel;
+            let done = if T == 8 && left >= 8 {
+                call::<I, _, SMALL>(isa, Stream::<8, 1, SMALL> { job, place });
+                8
+            } else if T == 8 && left >= 4 {
+                call::<I, _, SMALL>(isa, Stream::<4, 2, SMALL> { job, place });
+                4
+            } else if T == 8 && left >= 2 {
+                call::<I, _, SMALL>(isa, Stream::<2, 4, SMALL> { job, place });
+                2
+            } else if T == 8 {
+                call::<I, _, SMALL>(isa, Stream::<1, 8, SMALL> { job, place });
+                1
+            } else if T == 4 && left >= 4 {
+                call::<I, _, SMALL>(isa, Stream::<4, 1, SMALL> { job, place });
+                4
+            } else if T == 4 && left >= 2 {
+                call::<I, _, SMALL>(isa, Stream::<2, 2, SMALL> { job, place });
+                2
+            } else if T == 4 {
+                call::<I, _, SMALL>(isa, Stream::<1, 4, SMALL> { job, place });
+                1
+            } else if T == 2 && left >= 2 {
+                call::<I, _, SMALL>(isa, Stream::<2, 1, SMALL> { job, place });
+                2
+            } else {
+                call::<I, _, SMALL>(isa, Stream::<1, 1, SMALL> { job, place });
+                1
+            };
+            place.panel += done;
+        }
+    }
+}
+
+/// One row by `Q` panels; step `k` of the inner extent goes to chain `k % C`, and the chains are
+/// joined at the end.
+///
+/// Made by [`streams`] only, of proved jobs.
+struct Stream<'a, const Q: usize, const C: usize, const SMALL: bool> {
+    job: &'a Job<'a>,
+    place: Place,
+}
+
+impl<const Q: usize, const C: usize, const SMALL: bool> Task for Stream<'_, Q, C, SMALL> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let (spec, place) = (self.job.spec, &self.place);
+        let panel = spec.k * LANES;
+        let (mut a, mut w) = (place.a, place.w.wrapping_add(place.panel * panel));
+        let mut sum = [[isa.zero(); Q]; C];
+        for _ in 0..spec.k / C {
+            for c in 0..C {
+                // SAFETY: the row has k values, every panel k times 16, by the job's proof.
+                unsafe {
+                    let value = isa.splat(a.add(c).read());
+                    for q in 0..Q {
+                        sum[c][q] = isa.fmadd(value, isa.load(w.add(q * panel + c * LANES)), sum[c][q]);
+                    }
+                }
+            }
+            a = a.wrapping_add(C);
+            w = w.wrapping_add(C * LANES);
+        }
+        for c in 0..C {
+            if c < spec.k % C {
+                // SAFETY: as above.
+                unsafe {
+                    let value = isa.splat(a.add(c).read());
+                    for q in 0..Q {
+                        sum[c][q] = isa.fmadd(value, isa.load(w.add(q * panel + c * LANES)), sum[c][q]);
+                    }
+                }
+            }
+        }
+        let mut half = C / 2;
+        while half > 0 {
+            for c in 0..half {
+                for q in 0..Q {
+                    sum[c][q] = isa.add(sum[c][q], sum[c + half][q]);
+                }
+            }
+            half /= 2;
+        }
+        // SAFETY: the row and the columns of these panels exist.
+        unsafe { store::<I, 1, Q, SMALL>(isa, self.job, place, 1, &[sum[0]]) }
+    }
+}
+
+/// Takes accumulators through the epilogue into the output.
+///
+/// # Safety
+/// As for [`run`]; `count ≤ R` rows from the place's, and its panels, exist.
+#[inline(always)]
+unsafe fn store<I: Isa, const R: usize, const Q: usize, const SMALL: bool>(
+    isa: I,
+    job: &Job,
+    place: &Place,
+    count: usize,
+    sum: &[[I::P; Q]; R],
+) {
+    let MatMulSpec { n, y_stride, r_stride, ref epilogue, .. } = *job.spec;
+    let column = place.panel * LANES;
+    let columns = if n - column < Q * LANES { n - column } else { Q * LANES };
+    let vectors = job.vectors.starting_at(column);
+    let y = place.y.wrapping_add(place.row * y_stride + column);
+    let residual = place.residual.wrapping_add(place.row * r_stride + column);
+    // SAFETY: rows below `count` and these columns lie inside the output, and inside the residual
+    // if there is one; the vectors are padded to 16; the accumulators' copy has R rows of Q·16.
+    unsafe {
+        if let Some(clamp) = Clamp::of(epilogue.activation) {
+            for q in 0..Q {
+                let scale = vectors.scale_at(isa, epilogue, q * LANES);
+                let bias = vectors.bias_at(isa, epilogue, q * LANES);
+                // Only the last panel can be partial.
+                let width = if q + 1 < Q { LANES } else { columns - (Q - 1) * LANES };
+                for r in 0..R {
+                    if r < count {
+                        let mut v = isa.fmadd(sum[r][q], scale, bias);
+                        let from = residual.wrapping_add(r * r_stride + q * LANES);
+                        if matches!(epilogue.residual, Residual::Before) {
+                            v = isa.add(v, load(isa, from, width));
+                        }
+                        v = clamp.apply(isa, v);
+                        if matches!(epilogue.residual, Residual::After) {
+                            v = isa.add(v, load(isa, from, width));
+                        }
+                        let to = y.add(r * y_stride + q * LANES);
+                        if width == LANES { isa.store(to, v) } else { isa.store_n(to, v, width) }
+                    }
+                }
+            }
+            return;
+        }
+        let mut tile = [[[0.0f32; LANES]; Q]; R];
+        for r in 0..R {
+            for q in 0..Q {
+                isa.store(tile[r][q].as_mut_ptr(), sum[r][q]);
+            }
+        }
+        let y_rows: [usize; R] = core::array::from_fn(|r| r * y_stride);
+        let r_rows: [usize; R] = core::array::from_fn(|r| r * r_stride);
+        let finish = Finish {
+            epilogue,
+            vectors,
+            acc: tile.as_ptr().cast(),
+            acc_pitch: Q * LANES,
+            channels: columns,
+            y,
+            y_rows: y_rows.get_unchecked(..count),
+            y_step: 1,
+            residual,
+            r_rows: &r_rows,
+            r_step: 1,
+        };
+        if SMALL { finish.finish(isa) } else { isa.call(Shared(finish)) }
+    }
+}
+
+/// # Safety
+/// `width ≤ 16` values from `from` are readable.
+#[inline(always)]
+unsafe fn load<I: Isa>(isa: I, from: *const f32, width: usize) -> I::P {
+    // SAFETY: the caller's promise.
+    unsafe { if width == LANES { isa.load(from) } else { isa.load_n(from, width) } }
+}
