@@ -5,6 +5,7 @@
 //! ```
 
 pub mod diag;
+pub mod frontend;
 pub mod ir;
 pub mod kernel;
 pub mod memory;

@@ -1,0 +1,365 @@
+//! Types of the model's inputs: open dimensions get their values, bound inputs their tensors.
+
+use super::Options;
+use super::limits::{MAX_VALUE_BYTES, short};
+use super::problems::Problems;
+use crate::diag::{Code, Diagnostic};
+use crate::ir::{DType, Shape, Tensor};
+use crate::onnx::proto::{DimensionValue, TypeProto, TypeValue, ValueInfoProto};
+use crate::onnx::{MAX_RANK, dtype_from_code};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One declared dimension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dim<'m> {
+    /// Fixed.
+    Value(usize),
+    /// Open, with a name.
+    Named(&'m str),
+    /// Open, without.
+    Unnamed,
+}
+
+/// A declared tensor type; the shape where one is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Declared<'m> {
+    pub dtype: DType,
+    pub dims: Option<Vec<Dim<'m>>>,
+}
+
+/// The tensor type of a declaration; the error says what it is instead.
+pub(super) fn declared(ty: Option<&TypeProto>) -> Result<Declared<'_>, String> {
+    let tensor = match ty.and_then(|t| t.value.as_ref()) {
+        Some(TypeValue::Tensor(t)) => t,
+        Some(TypeValue::Sequence(_)) => return Err("sequences are not supported".into()),
+        Some(TypeValue::Map(_)) => return Err("maps are not supported".into()),
+        Some(TypeValue::Optional(_)) => return Err("optional values are not supported".into()),
+        Some(TypeValue::SparseTensor(_)) => return Err("sparse tensors are not supported".into()),
+        Some(TypeValue::Opaque(_)) => return Err("opaque values are not supported".into()),
+        None => return Err("no type is declared".into()),
+    };
+    let dims = tensor.shape.as_ref().map(|shape| {
+        let dim = |d: &'_ Option<DimensionValue>| match d {
+            Some(DimensionValue::Value(v)) => usize::try_from(*v).map_or(Dim::Unnamed, Dim::Value),
+            _ => Dim::Unnamed,
+        };
+        shape
+            .dim
+            .iter()
+            .map(|d| match &d.value {
+                Some(DimensionValue::Param(name)) if !name.is_empty() => Dim::Named(name),
+                other => dim(other),
+            })
+            .collect()
+    });
+    Ok(Declared { dtype: dtype_from_code(tensor.elem_type)?, dims })
+}
+
+/// An input of the model as it will be compiled.
+pub(super) enum Input {
+    /// Given at run time.
+    Open(DType, Shape),
+    /// Bound to a tensor by an option.
+    Bound(Tensor),
+    /// Refused; the problem is reported.
+    Unknown,
+}
+
+/// Resolves every input's type; `inputs` are those without an initializer.
+pub(super) fn resolve<'m>(
+    inputs: &[&'m ValueInfoProto],
+    options: &Options,
+    problems: &mut Problems,
+) -> Vec<Input> {
+    let types: Vec<Option<Declared<'m>>> = inputs
+        .iter()
+        .map(|info| match declared(info.r#type.as_ref()) {
+            Ok(t) => Some(t),
+            Err(why) => {
+                problems.push(Diagnostic::error(
+                    Code::UnsupportedForm,
+                    format!("input `{}`: {why}", short(&info.name)),
+                ));
+                None
+            }
+        })
+        .collect();
+
+    check_names(inputs, &types, options, problems);
+    let mut dims: BTreeMap<&str, usize> = options.dims.iter().map(|(k, &v)| (k.as_str(), v)).collect();
+    learn(inputs, &types, options, &mut dims, problems);
+    take_batch_as_one(inputs, &types, options, &mut dims, problems);
+
+    let mut reported = BTreeSet::new();
+    let mut out = Vec::with_capacity(inputs.len());
+    for (info, ty) in inputs.iter().zip(&types) {
+        let Some(ty) = ty else {
+            out.push(Input::Unknown);
+            continue;
+        };
+        if let Some(tensor) = options.binds.get(&info.name) {
+            out.push(bind(info, ty, tensor, problems));
+            continue;
+        }
+        let shape = match options.input_shapes.get(&info.name) {
+            Some(shape) => Some(Shape::from(shape.clone())),
+            None => static_shape(info, ty, &dims, &mut reported, problems),
+        };
+        out.push(match shape {
+            Some(shape) if fits(info, ty.dtype, &shape, problems) => Input::Open(ty.dtype, shape),
+            _ => Input::Unknown,
+        });
+    }
+    out
+}
+
+/// Options that name nothing in the model.
+fn check_names(
+    inputs: &[&ValueInfoProto],
+    types: &[Option<Declared<'_>>],
+    options: &Options,
+    problems: &mut Problems,
+) {
+    let list = |names: &mut dyn Iterator<Item = &str>| {
+        let names: Vec<String> = names.map(|n| format!("`{}`", short(n))).take(20).collect();
+        if names.is_empty() { "it has none".to_owned() } else { format!("it has {}", names.join(", ")) }
+    };
+    let named = options.input_shapes.keys().chain(options.binds.keys());
+    for name in named.filter(|name| !inputs.iter().any(|i| i.name == **name)) {
+        problems.push(
+            Diagnostic::error(Code::BadOption, format!("the model has no input `{name}`"))
+                .with_help(list(&mut inputs.iter().map(|i| i.name.as_str()))),
+        );
+    }
+    let known: BTreeSet<&str> = types
+        .iter()
+        .flatten()
+        .flat_map(|t| t.dims.iter().flatten())
+        .filter_map(|d| if let Dim::Named(name) = d { Some(*name) } else { None })
+        .collect();
+    for name in options.dims.keys().filter(|name| !known.contains(name.as_str())) {
+        problems.push(
+            Diagnostic::error(Code::BadOption, format!("no input of the model has a dimension `{name}`"))
+                .with_help(list(&mut known.iter().copied())),
+        );
+    }
+}
+
+/// Takes values of named dimensions from shapes and tensors given for whole inputs.
+fn learn<'m>(
+    inputs: &[&'m ValueInfoProto],
+    types: &[Option<Declared<'m>>],
+    options: &Options,
+    dims: &mut BTreeMap<&'m str, usize>,
+    problems: &mut Problems,
+) {
+    for (info, ty) in inputs.iter().zip(types) {
+        let Some(ty) = ty else { continue };
+        let given: &[usize] = match (options.binds.get(&info.name), options.input_shapes.get(&info.name)) {
+            (Some(tensor), _) => tensor.shape().dims(),
+            (None, Some(shape)) => shape,
+            (None, None) => continue,
+        };
+        let Some(declared) = &ty.dims else { continue };
+        let mut clash = given.len() != declared.len();
+        for (&extent, dim) in given.iter().zip(declared) {
+            clash |= match *dim {
+                Dim::Value(v) => v != extent,
+                Dim::Named(name) => *dims.entry(name).or_insert(extent) != extent,
+                Dim::Unnamed => false,
+            };
+        }
+        if clash {
+            problems.push(Diagnostic::error(
+                Code::BadOption,
+                format!(
+                    "the shape {} given for input `{}` contradicts the declared {}",
+                    Shape::from(given),
+                    short(&info.name),
+                    text(declared, dims)
+                ),
+            ));
+        }
+    }
+}
+
+/// A leading dimension with no value is the batch: 1.
+fn take_batch_as_one<'m>(
+    inputs: &[&'m ValueInfoProto],
+    types: &[Option<Declared<'m>>],
+    options: &Options,
+    dims: &mut BTreeMap<&'m str, usize>,
+    problems: &mut Problems,
+) {
+    let given = |info: &ValueInfoProto| {
+        options.binds.contains_key(&info.name) || options.input_shapes.contains_key(&info.name)
+    };
+    let mut taken: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (info, ty) in inputs.iter().zip(types).filter(|(i, _)| !given(i)) {
+        match ty.as_ref().and_then(|t| t.dims.as_ref()).and_then(|d| d.first()) {
+            Some(&Dim::Named(name)) => match taken.iter_mut().find(|(n, _)| *n == name) {
+                Some((_, of)) => of.push(&info.name),
+                None if !dims.contains_key(name) => {
+                    dims.insert(name, 1);
+                    taken.push((name, vec![&info.name]));
+                }
+                None => {}
+            },
+            Some(Dim::Unnamed) => problems.push(
+                Diagnostic::note(
+                    Code::DimDefault,
+                    format!(
+                        "the first dimension of input `{}` has no value; it is taken as 1",
+                        short(&info.name)
+                    ),
+                )
+                .with_help(format!("another value: `{}`", shape_flag(info, ty.as_ref(), dims))),
+            ),
+            _ => {}
+        }
+    }
+    for (name, of) in taken {
+        let of: Vec<String> = of.iter().take(5).map(|i| format!("`{}`", short(i))).collect();
+        problems.push(
+            Diagnostic::note(
+                Code::DimDefault,
+                format!("dimension `{}` of {} has no value; it is taken as 1", short(name), of.join(", ")),
+            )
+            .with_help(format!("another value: `--dim {}`", quoted(&format!("{}=2", short(name))))),
+        );
+    }
+}
+
+/// The shape with all dimensions known, or the problems reported.
+fn static_shape<'m>(
+    info: &ValueInfoProto,
+    ty: &Declared<'m>,
+    dims: &BTreeMap<&str, usize>,
+    reported: &mut BTreeSet<&'m str>,
+    problems: &mut Problems,
+) -> Option<Shape> {
+    let Some(declared) = &ty.dims else {
+        problems.push(
+            Diagnostic::error(Code::OpenDim, format!("input `{}` has no shape", short(&info.name)))
+                .with_help(format!(
+                    "give it: `--input-shape {}`",
+                    quoted(&format!("{}=1x3x224x224", short(&info.name)))
+                )),
+        );
+        return None;
+    };
+    let mut shape = Vec::with_capacity(declared.len());
+    let mut whole = true;
+    for (i, dim) in declared.iter().enumerate() {
+        let (name, flag) = match *dim {
+            Dim::Value(v) => {
+                shape.push(v);
+                continue;
+            }
+            Dim::Unnamed if i == 0 => {
+                shape.push(1);
+                continue;
+            }
+            Dim::Unnamed => (None, shape_flag(info, Some(ty), dims)),
+            Dim::Named(name) => match dims.get(name) {
+                Some(&v) => {
+                    shape.push(v);
+                    continue;
+                }
+                None => (Some(name), format!("--dim {}", quoted(&format!("{}=16", short(name))))),
+            },
+        };
+        whole = false;
+        if name.is_none_or(|n| reported.insert(n)) {
+            let what = name.map_or("".to_owned(), |n| format!(" (`{}`)", short(n)));
+            problems.push(
+                Diagnostic::error(
+                    Code::OpenDim,
+                    format!("dimension {i}{what} of input `{}` has no value", short(&info.name)),
+                )
+                .with_help(format!("give it one: `{flag}`")),
+            );
+        }
+    }
+    whole.then(|| shape.into())
+}
+
+/// `--input-shape x=1x3xNx7` with the known extents filled in.
+fn shape_flag(info: &ValueInfoProto, ty: Option<&Declared<'_>>, dims: &BTreeMap<&str, usize>) -> String {
+    let extents: Vec<String> = ty
+        .and_then(|t| t.dims.as_ref())
+        .into_iter()
+        .flatten()
+        .map(|d| match d {
+            Dim::Value(v) => v.to_string(),
+            Dim::Named(name) => dims.get(name).map_or("N".to_owned(), usize::to_string),
+            Dim::Unnamed => "N".to_owned(),
+        })
+        .collect();
+    format!("--input-shape {}", quoted(&format!("{}={}", short(&info.name), extents.join("x"))))
+}
+
+/// An argument as a shell takes it.
+fn quoted(argument: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-=./:,".contains(c);
+    if argument.chars().all(plain) { argument.to_owned() } else { format!("'{argument}'") }
+}
+
+fn text(dims: &[Dim<'_>], known: &BTreeMap<&str, usize>) -> String {
+    let list: Vec<String> = dims
+        .iter()
+        .map(|d| match d {
+            Dim::Value(v) => v.to_string(),
+            Dim::Named(name) => match known.get(name) {
+                Some(v) => format!("{}={v}", short(name)),
+                None => short(name),
+            },
+            Dim::Unnamed => "?".to_owned(),
+        })
+        .collect();
+    format!("[{}]", list.join(", "))
+}
+
+fn bind(info: &ValueInfoProto, ty: &Declared<'_>, tensor: &Tensor, problems: &mut Problems) -> Input {
+    if tensor.dtype() == ty.dtype {
+        return Input::Bound(tensor.clone());
+    }
+    problems.push(Diagnostic::error(
+        Code::BadOption,
+        format!(
+            "input `{}` is {}, but the tensor bound to it is {}",
+            short(&info.name),
+            ty.dtype,
+            tensor.dtype()
+        ),
+    ));
+    Input::Unknown
+}
+
+fn fits(info: &ValueInfoProto, dtype: DType, shape: &Shape, problems: &mut Problems) -> bool {
+    let what = if dtype == DType::String {
+        Some((Code::UnsupportedForm, "strings are not supported at run time".to_owned()))
+    } else {
+        size_problem(dtype, shape).map(|why| (Code::Limit, why))
+    };
+    match what {
+        None => true,
+        Some((code, why)) => {
+            problems.push(Diagnostic::error(code, format!("input `{}`: {why}", short(&info.name))));
+            false
+        }
+    }
+}
+
+/// Why a value of this type would be too large, if it is.
+pub(super) fn size_problem(dtype: DType, shape: &Shape) -> Option<String> {
+    if shape.rank() > MAX_RANK {
+        return Some(format!("{} dimensions; at most {MAX_RANK} are supported", shape.rank()));
+    }
+    // A zero extent hides how large the others are; strides are still computed from them.
+    let full = shape.iter().try_fold(dtype.size().max(1), |n, &d| n.checked_mul(d.max(1)));
+    match full {
+        Some(bytes) if bytes <= MAX_VALUE_BYTES => None,
+        _ => Some(format!("a value of shape {shape} exceeds {MAX_VALUE_BYTES} bytes")),
+    }
+}

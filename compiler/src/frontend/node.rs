@@ -1,0 +1,377 @@
+//! One node: import its operator, infer its results, fold them where their operands are known.
+
+use super::attrs::{self, Decoded};
+use super::constant::constant;
+use super::inputs::size_problem;
+use super::limits::FOLD_RESULT_BYTES;
+use super::scope::{Scope, Slot};
+use super::walk::{Frame, Stop, Walker, plain_domain};
+use crate::diag::{Code, Diagnostic, NodeRef};
+use crate::ir::{Origin, Tensor, ValueId};
+use crate::onnx::proto::NodeProto;
+use crate::onnx::{AttrReader, NodeView};
+use crate::ops::{Fact, Importer, Inputs, OpError, OpKind, Type};
+
+/// Operands shown with a diagnostic.
+const OPERANDS_SHOWN: usize = 12;
+
+/// Operators of control flow that run a subgraph; all but `If` are refused.
+const CONTROL_FLOW: &[&str] = &["If", "Loop", "Scan", "SequenceMap"];
+
+/// Operands as the walk finds them.
+pub(super) struct Operands {
+    /// Values by position; `None` where absent.
+    pub values: Vec<Option<ValueId>>,
+    /// Some operand could not be computed.
+    pub unknown: bool,
+}
+
+impl<'m> Walker<'m> {
+    /// Imports node `index`; its results are defined in `scope` whatever happens.
+    pub fn node<'s>(
+        &mut self,
+        index: usize,
+        node: &'m NodeProto,
+        scope: &mut Scope<'s>,
+        frame: &Frame<'m>,
+    ) -> Result<(), Stop>
+    where
+        'm: 's,
+    {
+        let domain = plain_domain(&node.domain);
+        let origin = frame.origin(index, node);
+        let operands = self.operands(node, scope, frame, &origin);
+        let key = (domain, node.op_type.as_str(), node.overload.as_str());
+        let slots = if let Some(&function) = self.functions.get(&key) {
+            self.call(node, function, key, scope, frame, &origin)?
+        } else if frame.opset(domain).is_none() {
+            let message = format!("the model imports no version of the operator set `{domain}`");
+            let at = self.node_ref(node, &origin, &operands);
+            self.problems.push_grouped(Diagnostic::error(Code::Opset, message).at(at));
+            None
+        } else if domain.is_empty() && node.op_type == "If" {
+            self.branch(node, &operands, scope, frame, &origin)?
+        } else {
+            self.operator(node, &operands, frame, origin)
+        };
+        let slots = slots.unwrap_or_default();
+        for (i, name) in node.output.iter().enumerate() {
+            let slot = slots.get(i).copied().unwrap_or(Slot::Unknown);
+            if let (Slot::Value(v), true) = (slot, frame.depth == 0) {
+                let value = self.graph.value(v);
+                let (dtype, shape) = (value.dtype, value.shape.clone());
+                self.compare(name, dtype, &shape);
+            }
+            self.define(name, slot, scope);
+        }
+        Ok(())
+    }
+
+    fn operands(
+        &mut self,
+        node: &NodeProto,
+        scope: &Scope<'_>,
+        frame: &Frame<'m>,
+        origin: &Origin,
+    ) -> Operands {
+        let mut out = Operands { values: Vec::with_capacity(node.input.len()), unknown: false };
+        let mut undefined = Vec::new();
+        for name in &node.input {
+            let slot = if name.is_empty() { Some(Slot::Absent) } else { scope.lookup(name) };
+            out.values.push(match slot {
+                Some(Slot::Value(v)) => Some(v),
+                Some(Slot::Absent) => None,
+                Some(Slot::Unknown) => {
+                    out.unknown = true;
+                    None
+                }
+                None => {
+                    undefined.push(frame.value_name(name));
+                    None
+                }
+            });
+        }
+        if let Some(first) = undefined.first() {
+            out.unknown = true;
+            let at = self.node_ref(node, origin, &out);
+            let message = format!("`{first}` is read, but nothing defines it");
+            self.problems.push(Diagnostic::error(Code::GraphStructure, message).at(at));
+        }
+        out
+    }
+
+    /// A node for diagnostics, with its operands' types.
+    pub fn node_ref(&self, node: &NodeProto, origin: &Origin, operands: &Operands) -> NodeRef {
+        let mut at = NodeRef::from(origin);
+        let types = operands.values.iter().copied().chain(std::iter::repeat(None));
+        at.inputs = node
+            .input
+            .iter()
+            .zip(types)
+            .take(OPERANDS_SHOWN)
+            .map(|(name, v)| {
+                let ty = v.map(|v| {
+                    let value = self.graph.value(v);
+                    format!("{}{}", value.dtype, value.shape)
+                });
+                (super::limits::short(name), ty)
+            })
+            .collect();
+        at
+    }
+
+    /// The slots of an operator's results; `None` where a problem was reported or an operand is
+    /// unknown.
+    fn operator(
+        &mut self,
+        node: &'m NodeProto,
+        operands: &Operands,
+        frame: &Frame<'m>,
+        origin: Origin,
+    ) -> Option<Vec<Slot>> {
+        let at = || self.node_ref(node, &origin, operands);
+        let is_constant = origin.domain.is_empty() && node.op_type == "Constant";
+        let importer = match self.importer(&origin, node) {
+            Ok(importer) => Some(importer),
+            Err(_) if is_constant => None,
+            Err(problem) => {
+                let problem = problem.at(at());
+                self.problems.push_grouped(problem);
+                return None;
+            }
+        };
+        let decoded = match attrs::decode(&attrs::resolved(node, &frame.given), self.external) {
+            Ok(decoded) => decoded,
+            Err(problem) => {
+                let problem = problem.at(at());
+                self.problems.push(problem);
+                return None;
+            }
+        };
+        let result = match importer {
+            Some(importer) => import(&importer, node, &origin, &decoded).and_then(|op| {
+                if operands.unknown {
+                    return Ok(None);
+                }
+                self.infer(op, node, operands, frame, &origin).map(Some)
+            }),
+            None => import_constant(&decoded).map(|tensor| {
+                let name = node.output.first().map_or("", String::as_str);
+                Some(vec![Slot::Value(self.graph.add_constant(frame.value_name(name), tensor))])
+            }),
+        };
+        result.unwrap_or_else(|problem| {
+            let at = self.node_ref(node, &origin, operands);
+            let problem = match problem {
+                NodeError::Op(e) => Diagnostic::from_op(&e, at),
+                NodeError::Other(d) => d.at(at),
+            };
+            self.problems.push(problem);
+            None
+        })
+    }
+
+    /// The importer with the largest version that the model's operator set has reached.
+    fn importer(&self, origin: &Origin, node: &NodeProto) -> Result<Importer, Diagnostic> {
+        let named = || {
+            self.importers.iter().filter(|i| i.name.domain == origin.domain && i.name.op_type == node.op_type)
+        };
+        if let Some(found) =
+            named().filter(|i| i.name.since <= origin.opset).max_by_key(|i| i.name.since).copied()
+        {
+            return Ok(found);
+        }
+        let full = match origin.domain.as_str() {
+            "" => origin.op_type.clone(),
+            domain => format!("{domain}.{}", origin.op_type),
+        };
+        let d = match named().map(|i| i.name.since).min() {
+            Some(since) => Diagnostic::error(
+                Code::UnsupportedOp,
+                format!(
+                    "operator `{full}` is supported from version {since} of its operator set on, the model \
+                     imports {}",
+                    origin.opset
+                ),
+            )
+            .with_help("convert the model with `onnx.version_converter`, or export it again"),
+            None if origin.domain.is_empty() && CONTROL_FLOW.contains(&node.op_type.as_str()) => {
+                Diagnostic::error(
+                    Code::UnsupportedOp,
+                    format!("operator `{full}` is not supported: it runs a subgraph a number of times"),
+                )
+                .with_help("export the model with loops unrolled, or keep the loop outside the model")
+            }
+            None => Diagnostic::error(Code::UnsupportedOp, format!("operator `{full}` is not supported"))
+                .with_help("`edgec ops` lists the operators that are"),
+        };
+        Err(d)
+    }
+
+    /// Infers, adds the node, folds.
+    fn infer(
+        &mut self,
+        op: OpKind,
+        node: &NodeProto,
+        operands: &Operands,
+        frame: &Frame<'m>,
+        origin: &Origin,
+    ) -> Result<Vec<Slot>, NodeError> {
+        let facts: Vec<Option<Fact<'_>>> = operands
+            .values
+            .iter()
+            .map(|v| {
+                v.map(|v| {
+                    let value = self.graph.value(v);
+                    Fact { dtype: value.dtype, shape: &value.shape, constant: value.constant.as_ref() }
+                })
+            })
+            .collect();
+        let inputs = Inputs::new(&facts, node.output.len());
+        let types = op.as_op().infer(&inputs)?;
+        if node.output.iter().skip(types.len()).any(|o| !o.is_empty()) {
+            return Err(OpError::invalid(format!(
+                "{} results are named, but the operator has {}",
+                node.output.len(),
+                types.len()
+            ))
+            .into());
+        }
+        for ty in &types {
+            if let Some(why) = size_problem(ty.dtype, &ty.shape) {
+                return Err(OpError::Limit(why).into());
+            }
+        }
+        let known = match op.as_op().known(&inputs) {
+            Some(known) => Some(known),
+            None => {
+                let (known, bytes, work) =
+                    fold(&op, &facts, &types, self.fold_bytes_left, self.fold_work_left)?;
+                self.fold_bytes_left -= bytes;
+                self.fold_work_left -= work;
+                known
+            }
+        };
+        if let Some(known) = &known {
+            check_folded(known, &types)?;
+        }
+
+        let outputs = node
+            .output
+            .iter()
+            .zip(types)
+            .map(|(name, ty)| (!name.is_empty()).then(|| (frame.value_name(name), ty.dtype, ty.shape)));
+        let outputs = outputs.collect();
+        let id = self.graph.add_node(op, operands.values.clone(), outputs, vec![origin.clone()]);
+        let results = self.graph.node(id).map(|n| n.outputs.clone()).unwrap_or_default();
+        if let Some(known) = known {
+            for (v, tensor) in results.iter().zip(known) {
+                if let Some(v) = v {
+                    self.graph.set_constant(*v, tensor);
+                }
+            }
+        }
+        Ok(results.iter().map(|v| v.map_or(Slot::Unknown, Slot::Value)).collect())
+    }
+}
+
+/// Why a node is refused.
+enum NodeError {
+    Op(OpError),
+    Other(Diagnostic),
+}
+
+impl From<OpError> for NodeError {
+    fn from(e: OpError) -> Self {
+        NodeError::Op(e)
+    }
+}
+
+fn import(
+    importer: &Importer,
+    node: &NodeProto,
+    origin: &Origin,
+    decoded: &Decoded<'_>,
+) -> Result<OpKind, NodeError> {
+    let inputs: Vec<bool> = node.input.iter().map(|n| !n.is_empty()).collect();
+    let outputs: Vec<bool> = node.output.iter().map(|n| !n.is_empty()).collect();
+    let view = NodeView {
+        op_type: &node.op_type,
+        domain: &origin.domain,
+        opset: origin.opset,
+        inputs: &inputs,
+        outputs: &outputs,
+    };
+    let mut reader = AttrReader::new(&decoded.attrs);
+    let op = (importer.import)(&mut reader, &view)?;
+    all_read(&reader)?;
+    Ok(op)
+}
+
+fn import_constant(decoded: &Decoded<'_>) -> Result<Tensor, NodeError> {
+    let mut reader = AttrReader::new(&decoded.attrs);
+    let tensor = constant(&mut reader)?;
+    all_read(&reader)?;
+    Ok(tensor)
+}
+
+fn all_read(reader: &AttrReader<'_>) -> Result<(), NodeError> {
+    let unread = reader.unread();
+    if unread.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> =
+        unread.iter().take(10).map(|n| format!("`{}`", super::limits::short(n))).collect();
+    Err(NodeError::Other(Diagnostic::error(
+        Code::UnknownAttribute,
+        format!("the operator does not know the attribute {}", names.join(", ")),
+    )))
+}
+
+/// Results of an operator all of whose operands are known, with what they cost in bytes and work;
+/// `None` where one is not, or where that would cost more than is left.
+fn fold(
+    op: &OpKind,
+    facts: &[Option<Fact<'_>>],
+    types: &[Type],
+    bytes_left: usize,
+    work_left: u64,
+) -> Result<(Option<Vec<Tensor>>, usize, u64), OpError> {
+    let nothing = Ok((None, 0, 0));
+    if facts.iter().flatten().any(|f| f.constant.is_none()) {
+        return nothing;
+    }
+    let sizes = || types.iter().map(|t| t.shape.elements().saturating_mul(t.dtype.size().max(1)));
+    let bytes = sizes().fold(0usize, usize::saturating_add);
+    let input_types: Vec<Option<Type>> =
+        facts.iter().map(|f| f.map(|f| Type::new(f.dtype, f.shape.clone()))).collect();
+    let elements = types.iter().chain(input_types.iter().flatten()).map(|t| t.shape.elements() as u64);
+    let work = elements.fold(op.as_op().macs(&input_types, types), u64::saturating_add);
+    if sizes().any(|n| n > FOLD_RESULT_BYTES) || bytes > bytes_left || work > work_left {
+        return nothing;
+    }
+    let constants: Vec<Option<&Tensor>> = facts.iter().map(|f| f.and_then(|f| f.constant)).collect();
+    match op.as_op().eval(&constants) {
+        Ok(results) => Ok((Some(results), bytes, work)),
+        // What the reference evaluator does not do may still be generated.
+        Err(OpError::Unsupported { .. }) => nothing,
+        Err(e) => Err(e),
+    }
+}
+
+/// Inference and evaluation must agree.
+fn check_folded(results: &[Tensor], types: &[Type]) -> Result<(), OpError> {
+    for (i, ty) in types.iter().enumerate() {
+        let fits = results.get(i).is_some_and(|t| t.dtype() == ty.dtype && *t.shape() == ty.shape);
+        if !fits {
+            let found = results.get(i).map(|t| format!("{}{}", t.dtype(), t.shape()));
+            return Err(OpError::internal(format!(
+                "result {i} is inferred as {}{} but evaluates to {}",
+                ty.dtype,
+                ty.shape,
+                found.as_deref().unwrap_or("nothing")
+            )));
+        }
+    }
+    Ok(())
+}
