@@ -59,12 +59,18 @@ macro_rules! define_ops {
 
 define_ops! {
     onnx {
+        BatchNorm => batch_norm::BatchNorm,
         Binary => binary::Binary,
         Cast => cast::Cast,
         Clip => clip::Clip,
         Concat => concat::Concat,
+        Conv => conv::Conv,
+        Gemm => gemm::Gemm,
         Identity => identity::Identity,
+        MatMul => matmul::MatMul,
+        Pool => pool::Pool,
         Reshape => reshape::Reshape,
+        Softmax => softmax::Softmax,
         Transpose => transpose::Transpose,
         Unary => unary::Unary,
         Variadic => variadic::Variadic,

@@ -3,16 +3,29 @@
 //! An op file holds, in this order: module doc with the ONNX link and limits, the struct with its
 //! typed attributes, `impl OnnxOp` (import), `impl Op` (infer, eval, lower, …), helpers, tests.
 
+pub mod batch_norm;
 pub mod binary;
 pub mod cast;
 pub mod clip;
 pub mod concat;
+pub mod conv;
+mod conv_lower;
 mod error;
 mod facts;
 pub mod fused;
+pub mod gemm;
 mod identity;
 mod list;
+pub mod matmul;
+mod matmul_lower;
+mod nest;
+mod number;
+mod panel;
+pub mod pool;
+mod pool_lower;
+mod product;
 pub mod reshape;
+pub mod softmax;
 #[cfg(test)]
 mod testing;
 pub mod transpose;
@@ -22,6 +35,7 @@ pub mod variadic;
 mod views;
 mod walk;
 pub mod where_;
+pub mod window;
 
 pub use error::OpError;
 pub use facts::{Fact, Inputs, Type};
