@@ -1,8 +1,10 @@
 //! [BatchNormalization](https://onnx.ai/onnx/operators/onnx__BatchNormalization.html), inference form:
 //! training mode, its outputs and `spatial = 0` (opset 7) are refused.
 
-use super::nest::{add, along_axis, binary, literal, mul, scratch, unary};
-use super::number::{Number, by_class, compute_dtype, expect_float, operand};
+use super::nest::{add, along_axis, binary, mul, scratch, unary};
+use super::number::{Number, by_class, expect_float};
+use super::typed::{compute_dtype, literal};
+use super::walk::operand;
 use super::{Inputs, LayoutRule, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
 use crate::ir::{DType, Tensor};
 use crate::kernel::expr::{BinaryFn, Expr, UnaryFn};
@@ -159,7 +161,7 @@ impl BatchNorm {
                 views.push(v);
             } else {
                 let wide = scratch(cx, "statistic", compute, &v.shape)?;
-                let value = super::nest::cast(compute_dtype(v.dtype), compute, Expr::Read(0));
+                let value = super::typed::cast(compute_dtype(v.dtype), compute, Expr::Read(0));
                 cx.elementwise(&wide, &[v], value)?;
                 views.push(wide);
             }

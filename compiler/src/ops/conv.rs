@@ -2,8 +2,9 @@
 
 use super::conv_lower;
 use super::fused::Fused;
-use super::number::{Number, by_class, expect_float, expect_same, operand, optional};
+use super::number::{Number, by_class, expect_float, expect_same};
 use super::product::product;
+use super::walk::{checked_type, operand, optional};
 use super::window::{Taps, Window, advance};
 use super::{Inputs, LayoutRule, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
 use crate::ir::Tensor;
@@ -122,7 +123,7 @@ impl Op for Conv {
         }
         let shape = geometry.output();
         self.fused.check(inputs, OWN_OPERANDS, x.dtype, outputs, |r| r.shape.dims() == shape.as_slice())?;
-        Ok(vec![Type::new(x.dtype, shape)])
+        Ok(vec![checked_type(x.dtype, shape)?])
     }
 
     fn eval(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {

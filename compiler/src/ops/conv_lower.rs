@@ -5,10 +5,11 @@ use super::OpError;
 use super::conv::{Conv, Geometry, OWN_OPERANDS};
 use super::fused::{Activation, Fused, Residual};
 use super::nest::{
-    access, literal, mul, pad, push, read, read_optional, read_residual, read_spatial, signed, single,
-    vector_stride, window_strides, write_spatial,
+    access, mul, pad, push, read, read_optional, read_residual, read_spatial, signed, single, vector_stride,
+    window_strides, write_spatial,
 };
-use super::number::compute_dtype;
+use super::typed::{compute_dtype, literal};
+
 use super::panel;
 use super::window::Taps;
 use crate::ir::DType;

@@ -3,10 +3,12 @@
 use super::fused::{Activation, Fused, Residual};
 use super::matmul::{Geometry, MatMul, picks};
 use super::matmul_lower::{Product, Rhs, nests};
-use super::nest::{literal, mul, read_optional, scratch, single};
-use super::number::{Class, Number, by_class, class, expect_same, operand, optional};
+use super::nest::{mul, read_optional, scratch, single};
+use super::number::{Class, Number, by_class, class, expect_same};
 use super::panel::known_vector;
 use super::product::product;
+use super::typed::literal;
+use super::walk::{checked_type, operand, optional};
 use super::{Inputs, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
 use crate::ir::{Shape, Tensor, broadcast};
 use crate::kernel::EpilogueOperands;
@@ -133,7 +135,7 @@ impl Op for Gemm {
                 )));
             }
         }
-        Ok(vec![Type::new(a.dtype, shape)])
+        Ok(vec![checked_type(a.dtype, shape)?])
     }
 
     fn eval(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {

@@ -3,8 +3,9 @@
 
 use super::fused::Fused;
 use super::matmul_lower;
-use super::number::{Number, by_class, class, expect_same, operand, optional};
+use super::number::{Number, by_class, class, expect_same};
 use super::product::product;
+use super::walk::{broadcast_strides, checked_type, operand, optional, positions};
 use super::{Inputs, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
 use crate::ir::{Shape, Tensor, broadcast};
 use crate::onnx::{AttrReader, NodeView};
@@ -99,18 +100,7 @@ impl Geometry {
 /// For each row-major position of `shape`, the position in an array of extents `own` that broadcasts
 /// to it.
 pub(super) fn picks(shape: &[usize], own: &[usize]) -> Vec<usize> {
-    let strides = Shape::from(own).strides();
-    let skip = shape.len().saturating_sub(own.len());
-    let len = Shape::from(shape).elements();
-    let mut index = vec![0; shape.len()];
-    (0..len)
-        .map(|_| {
-            let at = index.iter().skip(skip).zip(own.iter().zip(&strides));
-            let at = at.map(|(&i, (&d, &s))| if d == 1 { 0 } else { i * s }).sum();
-            super::window::advance(&mut index, shape);
-            at
-        })
-        .collect()
+    positions(shape, &broadcast_strides(own, shape), 0).collect()
 }
 
 impl OnnxOp for MatMul {
@@ -141,7 +131,7 @@ impl Op for MatMul {
         let shape = g.output();
         let fits = |r: &[usize]| broadcast([r, shape.as_slice()]).is_some_and(|s| s.dims() == shape);
         self.fused.check(inputs, OWN_OPERANDS, a.dtype, g.n, |r| fits(r.shape))?;
-        Ok(vec![Type::new(a.dtype, shape)])
+        Ok(vec![checked_type(a.dtype, shape)?])
     }
 
     fn eval(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {

@@ -5,10 +5,10 @@ use super::OpError;
 use super::conv_lower::epilogue;
 use super::fused::{Fused, Residual};
 use super::matmul::{Geometry, MatMul, OWN_OPERANDS, picks};
-use super::nest::{
-    access, dense_copy, expanded, mul, push, read, read_optional, signed, single, write_fitting,
-};
-use super::number::{Number, compute_dtype};
+use super::nest::{access, dense_copy, mul, push, read, read_optional, signed, single, write_fitting};
+use super::number::Number;
+use super::typed::compute_dtype;
+use super::views::broadcast as expanded;
 use crate::ir::DType;
 use crate::kernel::expr::{Expr, ReduceOp};
 use crate::kernel::loops::{Reduction, Store};

@@ -1,7 +1,8 @@
 //! Building loop nests over views: reductions, windows, padding, staging of half-precision values.
 
 use super::OpError;
-use super::number::compute_dtype;
+use super::typed::{cast, compute_dtype, literal};
+use super::views::broadcast;
 use super::window::Taps;
 use crate::ir::DType;
 use crate::kernel::expr::{BinaryFn, Expr, ReduceOp, Scalar, UnaryFn};
@@ -38,17 +39,6 @@ pub(super) fn mul(a: Expr, b: Expr) -> Expr {
     binary(BinaryFn::Mul, a, b)
 }
 
-/// A literal of the type that `dtype` computes in.
-pub(super) fn literal(dtype: DType, value: f64) -> Expr {
-    Expr::Const(match compute_dtype(dtype) {
-        DType::F32 => Scalar::F32(value as f32),
-        DType::F64 => Scalar::F64(value),
-        DType::U64 => Scalar::U64(value as u64),
-        DType::Bool => Scalar::Bool(value != 0.0),
-        other => Scalar::Int(other, value as i64),
-    })
-}
-
 /// The smallest value of a type, as a literal: minus infinity, or the least integer.
 pub(super) fn lowest(dtype: DType) -> Expr {
     let least = match dtype {
@@ -60,11 +50,6 @@ pub(super) fn lowest(dtype: DType) -> Expr {
         other => return literal(other, f64::NEG_INFINITY),
     };
     if dtype == DType::U64 { literal(dtype, 0.0) } else { Expr::Const(Scalar::Int(dtype, least)) }
-}
-
-/// A conversion, left out where the types are one.
-pub(super) fn cast(from: DType, to: DType, value: Expr) -> Expr {
-    if from == to { value } else { Expr::Cast { from, to, value: Box::new(value) } }
 }
 
 /// Access to a view with these strides per loop, `shift` elements behind its first.
@@ -157,22 +142,6 @@ pub(super) fn read_optional(cx: &mut LowerCx<'_>, i: usize) -> Result<Option<Ten
     }
 }
 
-/// A view broadcast to `shape`: missing leading axes and extents of one repeat.
-pub(super) fn expanded(view: &TensorView, shape: &[usize]) -> Result<TensorView, OpError> {
-    let skip = shape
-        .len()
-        .checked_sub(view.shape.len())
-        .ok_or_else(|| OpError::internal("a view was to be broadcast to fewer axes"))?;
-    let mut strides = vec![0isize; skip];
-    for ((&d, &s), &want) in view.shape.iter().zip(&view.strides).zip(&shape[skip..]) {
-        if d != want && d != 1 {
-            return Err(OpError::internal("a view does not broadcast"));
-        }
-        strides.push(if d == 1 { 0 } else { s });
-    }
-    Ok(TensorView { shape: shape.to_vec(), strides, ..view.clone() })
-}
-
 /// A reduction of `x` over `axes` with one accumulator: `y = finish(op(value))`.
 ///
 /// `value` sees the element as `Expr::Read(0)` and `extra` views (of `x`'s shape or broadcast to it)
@@ -202,7 +171,7 @@ impl Reduce<'_> {
         let strides = |v: &TensorView| order.iter().map(|&a| v.strides[a]).collect::<Vec<_>>();
         let mut reads = vec![read(self.x, 0, strides(self.x))?];
         for v in self.extra {
-            let v = expanded(v, &self.x.shape)?;
+            let v = broadcast(v, &self.x.shape)?;
             reads.push(read(&v, 0, strides(&v))?);
         }
         let y_strides =

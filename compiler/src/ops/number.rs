@@ -30,14 +30,6 @@ pub(super) fn class(dtype: DType) -> Result<Class, OpError> {
     }
 }
 
-/// The type that expressions of loop nests compute `dtype` in.
-pub(super) fn compute_dtype(dtype: DType) -> DType {
-    match dtype {
-        DType::F16 | DType::Bf16 => DType::F32,
-        other => other,
-    }
-}
-
 /// Runs `$body` with `$n` naming the number type of an element type.
 macro_rules! by_class {
     ($dtype:expr, $n:ident => $body:expr) => {
@@ -206,16 +198,6 @@ impl Number for i64 {
             other => Err(wrong(other)),
         }
     }
-}
-
-/// Operand `i` of an evaluation, which inference found present.
-pub(super) fn operand<'a>(inputs: &[Option<&'a Tensor>], i: usize) -> Result<&'a Tensor, OpError> {
-    optional(inputs, i).ok_or_else(|| OpError::internal(format!("operand {i} is missing")))
-}
-
-/// Operand `i` of an evaluation, absent allowed.
-pub(super) fn optional<'a>(inputs: &[Option<&'a Tensor>], i: usize) -> Option<&'a Tensor> {
-    inputs.get(i).copied().flatten()
 }
 
 /// Floating-point types that edgec computes in.

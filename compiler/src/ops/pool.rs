@@ -3,8 +3,9 @@
 //! [LpPool](https://onnx.ai/onnx/operators/onnx__LpPool.html) and their global forms.
 
 use super::fused::{Activation, activate};
-use super::number::{Number, by_class, class, expect_float, operand};
+use super::number::{Number, by_class, class, expect_float};
 use super::pool_lower;
+use super::walk::{checked_type, operand};
 use super::window::{AutoPad, Taps, Window, advance};
 use super::{Inputs, LayoutRule, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
 use crate::ir::{DType, Shape, Tensor};
@@ -131,7 +132,7 @@ impl Op for Pool {
         }
         let taps = self.taps(x.shape)?;
         let shape: Shape = x.shape.iter().take(2).chain(&taps.output).copied().collect();
-        let mut types = vec![Type::new(x.dtype, shape.clone())];
+        let mut types = vec![checked_type(x.dtype, shape.clone())?];
         if matches!(self.kind, Kind::Max { .. }) && self.window.is_some() {
             types.push(Type::new(DType::I64, shape));
         }

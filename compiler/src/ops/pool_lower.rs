@@ -3,10 +3,11 @@
 use super::OpError;
 use super::fused::activation_expr;
 use super::nest::{
-    access, add, binary, cast, literal, lowest, mul, pad, push, read, read_spatial, signed, single, unary,
-    window_strides, write_spatial,
+    access, add, binary, lowest, mul, pad, push, read, read_spatial, signed, single, unary, window_strides,
+    write_spatial,
 };
-use super::number::compute_dtype;
+use super::typed::{cast, compute_dtype, literal};
+
 use super::pool::{Kind, Pool};
 use super::window::{Taps, advance};
 use crate::ir::DType;

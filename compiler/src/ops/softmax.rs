@@ -3,8 +3,10 @@
 //! [Hardmax](https://onnx.ai/onnx/operators/onnx__Hardmax.html). Before opset 13 the operand is seen
 //! as a matrix, split at `axis`; since then one axis is normalised.
 
-use super::nest::{Reduce, binary, literal, read_fitting, scratch, single, unary, write_like};
-use super::number::{Number, by_class, compute_dtype, expect_float, operand};
+use super::nest::{Reduce, binary, read_fitting, scratch, single, unary, write_like};
+use super::number::{Number, by_class, expect_float};
+use super::typed::{compute_dtype, literal};
+use super::walk::operand;
 use super::{Inputs, LayoutRule, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
 use crate::ir::{DType, Tensor, normalize_axis};
 use crate::kernel::Kernel;
