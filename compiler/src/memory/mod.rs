@@ -1,5 +1,6 @@
 //! Steps → arena: liveness, offsets, lower bound.
 
+pub mod footprint;
 pub mod liveness;
 pub mod place;
 

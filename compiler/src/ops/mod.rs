@@ -98,6 +98,13 @@ pub enum LayoutRule {
     Follow,
     /// Renames or regroups axes and may cost nothing (Transpose, Reshape, Slice, Split).
     View,
+    /// Lays its operands one behind another along an axis of result 0 (Concat). Follows layouts;
+    /// operands are produced in their part of the result where they can be, and `LowerCx::copy`
+    /// between an operand and its part is then no code.
+    Join {
+        /// Axis, not negative.
+        axis: usize,
+    },
 }
 
 /// The ONNX names that import as an operator.
