@@ -19,11 +19,14 @@ mod node;
 mod order;
 mod problems;
 mod scope;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::ir::Tensor;
 use crate::onnx::proto::{FunctionProto, GraphProto, ModelProto, ValueInfoProto};
+use crate::onnx::text::parse_model;
 use crate::onnx::{DecodeError, ExternalData, decode_model};
 use crate::ops::Graph;
 use inputs::Input;
@@ -91,9 +94,18 @@ pub struct Source {
 /// Imports a model file. Names ending in `.onnxtxt` are read as textual syntax.
 pub fn load(path: &Path, options: &Options) -> Result<Imported, Diagnostics> {
     let bytes = read_file(path)?;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let external = ExternalData::in_folder(folder);
-    import(&bytes, decode(&bytes)?, &external, options)
+    if path.extension().is_some_and(|e| e == "onnxtxt") {
+        let text = std::str::from_utf8(&bytes)
+            .map_err(|e| Diagnostic::error(Code::NotOnnx, format!("`{}`: {e}", path.display())))?;
+        let model = parse_model(text)
+            .map_err(|e| Diagnostic::error(Code::NotOnnx, format!("`{}`: {e}", path.display())))?;
+        return import(&bytes, model, &ExternalData::in_folder(folder_of(path)), options);
+    }
+    import(&bytes, decode(&bytes)?, &ExternalData::in_folder(folder_of(path)), options)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
 }
 
 /// Imports a model from memory; external data cannot be read.

@@ -6,6 +6,7 @@ mod npy;
 pub mod proto;
 mod scan;
 mod tensor;
+pub mod text;
 mod types;
 
 pub use attr::{Attr, AttrError, AttrReader, NodeView};
