@@ -1,0 +1,117 @@
+//! Why a crate cannot be emitted or written.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::diag::{Code, Diagnostic};
+
+/// Why a crate cannot be emitted or written.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum EmitError {
+    /// Two of a model's names become the same identifier.
+    NameCollision {
+        /// Module of the model.
+        module: String,
+        /// ONNX names, both.
+        names: [String; 2],
+        /// What they become.
+        identifier: String,
+    },
+    /// Two models become the same module.
+    ModuleCollision {
+        /// Names of the models, both.
+        names: [String; 2],
+        /// The module.
+        module: String,
+    },
+    /// A name given by the user is no Rust identifier.
+    BadName {
+        /// As given.
+        name: String,
+    },
+    /// An element type that generated code cannot hold.
+    ElementType {
+        /// The type's short name.
+        dtype: &'static str,
+        /// Where it appears.
+        place: String,
+    },
+    /// Weights too large for a literal.
+    TooLarge {
+        /// Bytes of weights.
+        bytes: usize,
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// The schedule, the plan or emission itself is wrong: a bug of the compiler.
+    Internal(String),
+    /// The folder holds files that edgec did not write.
+    NotOurs(PathBuf),
+    /// The file system refused.
+    Io {
+        /// What was touched.
+        path: PathBuf,
+        /// Why it failed.
+        error: std::io::Error,
+    },
+}
+
+impl fmt::Display for EmitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EmitError::NameCollision { module, names: [a, b], identifier } => {
+                write!(f, "model `{module}`: `{a}` and `{b}` both become `{identifier}`")
+            }
+            EmitError::ModuleCollision { names: [a, b], module } => {
+                write!(f, "models `{a}` and `{b}` both become module `{module}`")
+            }
+            EmitError::BadName { name } => write!(f, "`{name}` is not usable as a Rust identifier"),
+            EmitError::ElementType { dtype, place } => {
+                write!(f, "element type `{dtype}` of {place} has no form in generated code")
+            }
+            EmitError::TooLarge { bytes, limit } => {
+                write!(f, "{bytes} bytes of weights exceed the {limit} that a macro can hold")
+            }
+            EmitError::Internal(what) => write!(f, "emission: {what}"),
+            EmitError::NotOurs(path) => {
+                write!(f, "`{}` is not empty and holds no `PROVENANCE.json` of edgec", path.display())
+            }
+            EmitError::Io { path, error } => write!(f, "`{}`: {error}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for EmitError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            EmitError::Io { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<EmitError> for Diagnostic {
+    fn from(error: EmitError) -> Self {
+        let message = error.to_string();
+        match &error {
+            EmitError::NameCollision { names: [_, second], identifier, .. } => {
+                Diagnostic::error(Code::NameCollision, message)
+                    .with_help(format!("rename one: `--rename '{second}={identifier}_2'`"))
+            }
+            EmitError::ModuleCollision { names: [_, second], module } => {
+                Diagnostic::error(Code::NameCollision, message)
+                    .with_help(format!("name one: `--name '{second}={module}_2'`"))
+            }
+            EmitError::BadName { .. } => Diagnostic::error(Code::BadOption, message)
+                .with_help("use lower-case letters, digits and `_`, starting with a letter"),
+            EmitError::ElementType { .. } => Diagnostic::error(Code::UnsupportedForm, message),
+            EmitError::TooLarge { .. } => Diagnostic::error(Code::TooLarge, message)
+                .with_help("compile the model in a build script (`edgec::Config`) or with `edgec build`"),
+            EmitError::Internal(_) => Diagnostic::error(Code::Internal, message),
+            EmitError::NotOurs(_) => Diagnostic::error(Code::OutputFolder, message)
+                .with_help("name a folder that does not exist yet, or an empty one"),
+            EmitError::Io { .. } => Diagnostic::error(Code::Io, message),
+        }
+    }
+}
