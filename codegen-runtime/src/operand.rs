@@ -225,7 +225,7 @@ impl<T: Element, const OFFSET: usize, const LEN: usize> Readable for Const<T, OF
     }
 }
 
-/// A tuple of up to eight [`Readable`] operands.
+/// A tuple of up to sixteen [`Readable`] operands.
 pub trait Reads {
     /// Tuple of references.
     type Refs<'a>;
@@ -240,7 +240,7 @@ pub trait Reads {
     unsafe fn borrow<'a>(arena: *const u8, blob: *const u8) -> Self::Refs<'a>;
 }
 
-/// A tuple of one to four [`Writable`] operands.
+/// A tuple of one to eight [`Writable`] operands.
 pub trait Writes {
     /// Tuple of mutable references.
     type Muts<'a>;
@@ -295,7 +295,19 @@ reads!(A B C D E);
 reads!(A B C D E F);
 reads!(A B C D E F G);
 reads!(A B C D E F G H);
+reads!(A B C D E F G H J);
+reads!(A B C D E F G H J K);
+reads!(A B C D E F G H J K L);
+reads!(A B C D E F G H J K L M);
+reads!(A B C D E F G H J K L M N);
+reads!(A B C D E F G H J K L M N O);
+reads!(A B C D E F G H J K L M N O P);
+reads!(A B C D E F G H J K L M N O P Q);
 writes!(A);
 writes!(A B);
 writes!(A B C);
 writes!(A B C D);
+writes!(A B C D E);
+writes!(A B C D E F);
+writes!(A B C D E F G);
+writes!(A B C D E F G H);
