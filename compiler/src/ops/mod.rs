@@ -3,6 +3,7 @@
 //! An op file holds, in this order: module doc with the ONNX link and limits, the struct with its
 //! typed attributes, `impl OnnxOp` (import), `impl Op` (infer, eval, lower, …), helpers, tests.
 
+pub mod arg;
 pub mod batch_norm;
 pub mod binary;
 pub mod cast;
@@ -11,6 +12,7 @@ pub mod concat;
 pub mod conv;
 mod conv_lower;
 mod error;
+pub mod expand;
 mod facts;
 pub mod fused;
 pub mod gemm;
@@ -24,8 +26,12 @@ mod panel;
 pub mod pool;
 mod pool_lower;
 mod product;
+pub mod reduce;
 pub mod reshape;
+pub mod slice;
 pub mod softmax;
+pub mod space;
+pub mod split;
 #[cfg(test)]
 mod testing;
 pub mod transpose;

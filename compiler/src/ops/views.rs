@@ -1,7 +1,9 @@
 //! Other views of the same memory: what Transpose, Slice, Reshape and Expand lower to.
 
 use super::OpError;
-use crate::kernel::Access;
+use crate::kernel::expr::Expr;
+use crate::kernel::loops::{Read, Store};
+use crate::kernel::{Access, Nest};
 use crate::schedule::TensorView;
 
 fn bad_axis() -> OpError {
@@ -120,6 +122,40 @@ pub(super) fn access(view: &TensorView) -> Access {
         dtype: view.dtype,
         offset: view.offset,
         strides: view.shape.iter().zip(&view.strides).map(|(&d, &s)| if d == 1 { 0 } else { s }).collect(),
+    }
+}
+
+/// An access whose loops are the view's axes in this order.
+pub(super) fn reordered(view: &TensorView, order: &[usize]) -> Access {
+    let whole = access(view);
+    let strides = order.iter().map(|&a| whole.strides.get(a).copied().unwrap_or(0)).collect();
+    Access { strides, ..whole }
+}
+
+/// Loops for a reduction of `x` over `reduced` into `y`, of the same rank: kept axes in `y`'s memory
+/// order, then reduced ones in `x`'s, and how many these are. Axes of extent 1 get no loop.
+pub(super) fn reduction_order(x: &TensorView, y: &TensorView, reduced: &[usize]) -> (Vec<usize>, usize) {
+    let by_stride = |view: &TensorView, inside: bool| {
+        let wide = |a: &usize| x.shape.get(*a) != Some(&1) && reduced.contains(a) == inside;
+        let mut axes: Vec<usize> = (0..x.shape.len()).filter(wide).collect();
+        axes.sort_by_key(|&a| std::cmp::Reverse(view.strides.get(a).map_or(0, |s| s.unsigned_abs())));
+        axes
+    };
+    let (mut order, inner) = (by_stride(y, false), by_stride(x, true));
+    let count = inner.len();
+    order.extend(inner);
+    (order, count)
+}
+
+/// A nest computing `value` for every element of `out` from reads of its shape, in its memory order.
+pub(super) fn elementwise(out: &TensorView, reads: &[TensorView], value: Expr) -> Nest {
+    let (order, _) = reduction_order(out, out, &[]);
+    Nest {
+        extents: order.iter().filter_map(|&a| out.shape.get(a).copied()).collect(),
+        reduce: 0,
+        reads: reads.iter().map(|r| Read { access: reordered(r, &order), gather: Vec::new() }).collect(),
+        reductions: Vec::new(),
+        stores: vec![Store { access: reordered(out, &order), value }],
     }
 }
 
