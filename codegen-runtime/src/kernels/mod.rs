@@ -5,7 +5,12 @@ pub mod conv;
 mod conv_body;
 pub mod matmul;
 mod matmul_body;
+pub mod norm;
+pub mod pack_rt;
 mod pixels;
+pub mod pool;
+mod rows;
+pub mod softmax;
 pub mod spatial;
 #[cfg(test)]
 mod testing;

@@ -1,0 +1,171 @@
+//! Layer and root-mean-square normalisation of contiguous rows in `f32`: ONNX LayerNormalization and
+//! RMSNormalization. The variance is taken around the mean, in a second pass. The same bits at every level.
+
+use core::marker::PhantomData;
+
+use crate::blob::Blob;
+use crate::isa::{Isa, LANES, Task};
+use crate::kernels::rows::{self, prove_row_operand, prove_rows};
+use crate::kernels::{Form, in_order, pointer, pointer_mut};
+use crate::math::single;
+use crate::mem::{Mem, Part};
+use crate::operand::{Operand, Space};
+use crate::spec::{NormKind, NormSpec};
+
+/// A normalisation as an emitted layer states it.
+pub trait NormLayer: 'static {
+    /// Extents and options.
+    const SPEC: NormSpec;
+    /// How the output lies to the input.
+    const FORM: Form;
+    /// Input, `[rows, len]`.
+    type X: Operand<Elem = f32>;
+    /// Factors of one row.
+    type Scale: Operand<Elem = f32>;
+    /// Addends of one row.
+    type Bias: Operand<Elem = f32>;
+    /// Output, `[rows, len]`.
+    type Y: Operand<Elem = f32>;
+}
+
+/// For [`Form::Overlap`]: the least distance in bytes from the start of `Y`'s slot to the start of `X`'s.
+pub const fn safe_lead(_spec: &NormSpec) -> isize {
+    0
+}
+
+const fn prove<L: NormLayer, const N: usize, const M: usize>() {
+    let spec = &L::SPEC;
+    prove_rows::<L::X, L::Y>(L::FORM, spec.rows, spec.len, safe_lead(spec));
+    assert!(!spec.scale || !matches!(L::Scale::SPACE, Space::Absent), "the scale is absent");
+    assert!(!spec.bias || !matches!(L::Bias::SPACE, Space::Absent), "the bias is absent");
+    prove_row_operand::<L::Scale, L::Y>(spec.scale, spec.len, spec.rows);
+    prove_row_operand::<L::Bias, L::Y>(spec.bias, spec.len, spec.rows);
+    L::X::SPAN.prove_inside(N, M);
+    L::Scale::SPAN.prove_inside(N, M);
+    L::Bias::SPAN.prove_inside(N, M);
+    L::Y::SPAN.prove_inside(N, M);
+}
+
+#[derive(Clone, Copy)]
+struct Job<'a> {
+    spec: &'a NormSpec,
+    x: *const f32,
+    scale: *const f32,
+    bias: *const f32,
+    y: *mut f32,
+    part: Part,
+}
+
+#[inline(always)]
+fn job<L: NormLayer, const N: usize, const M: usize>(
+    mem: &mut Mem<N>,
+    blob: &Blob<M>,
+    part: Part,
+) -> Job<'static> {
+    const { prove::<L, N, M>() };
+    let (arena, weights) = (mem.ptr(), blob.bytes().as_ptr());
+    Job {
+        spec: const { &L::SPEC },
+        x: pointer::<L::X>(arena, weights),
+        scale: pointer::<L::Scale>(arena, weights),
+        bias: pointer::<L::Bias>(arena, weights),
+        y: pointer_mut::<L::Y>(arena),
+        part: in_order(part, L::FORM),
+    }
+}
+
+/// Runs a part of the layer through code that all normalisations of a crate share.
+///
+/// The build fails unless the extents fit the operands, and these lie to each other as the form says.
+#[inline(always)]
+pub fn run<I: Isa, L: NormLayer, const N: usize, const M: usize>(
+    isa: I,
+    mem: &mut Mem<N>,
+    blob: &Blob<M>,
+    part: Part,
+) {
+    isa.call(Layer(job::<L, N, M>(mem, blob, part)));
+}
+
+/// The same through code of the layer's own, in which all extents are constants.
+#[inline(always)]
+pub fn run_small<I: Isa, L: NormLayer, const N: usize, const M: usize>(
+    isa: I,
+    mem: &mut Mem<N>,
+    blob: &Blob<M>,
+    part: Part,
+) {
+    isa.call(SmallLayer::<L>(job::<L, N, M>(mem, blob, part), PhantomData));
+}
+
+struct Layer<'a>(Job<'a>);
+
+impl Task for Layer<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        // SAFETY: a job's addresses and spec were proved against each other where it was made.
+        unsafe { body(isa, &self.0) }
+    }
+}
+
+struct SmallLayer<L>(Job<'static>, PhantomData<L>);
+
+impl<L: NormLayer> Task for SmallLayer<L> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        // SAFETY: as for `Layer`.
+        unsafe { body(isa, &Job { spec: const { &L::SPEC }, ..self.0 }) }
+    }
+}
+
+/// # Safety
+/// The job was proved.
+#[inline(always)]
+unsafe fn body<I: Isa>(isa: I, job: &Job) {
+    let NormSpec { kind, rows, len, epsilon, scale, bias } = *job.spec;
+    if len == 0 {
+        return;
+    }
+    let count = len as f32;
+    let (first, last) = job.part.share(rows);
+    for row in first..last {
+        let (x, y) = (job.x.wrapping_add(row * len), job.y.wrapping_add(row * len));
+        let add = |a, b| isa.add(a, b);
+        // SAFETY: the row lies within both slots, of which the output's does not run ahead; scale and
+        // bias have `len` values where they exist, and no lane beyond is read.
+        unsafe {
+            let mean = match kind {
+                NormKind::Layer => isa.sum(rows::reduce(isa, x, len, 0.0, |v| v, add)) / count,
+                NormKind::Rms => 0.0,
+            };
+            let mean = isa.splat(mean);
+            let square = |v| {
+                let v = isa.sub(v, mean);
+                isa.mul(v, v)
+            };
+            let variance = isa.sum(rows::reduce(isa, x, len, 0.0, square, add)) / count;
+            let factor = isa.splat(1.0 / single::sqrt(variance + epsilon));
+            let vector = |p: *const f32, i: usize| {
+                if len - i < LANES { isa.load_n(p.add(i), len - i) } else { isa.load(p.add(i)) }
+            };
+            rows::map(isa, x, y, len, 0.0, |v, i| {
+                let mut v = isa.mul(isa.sub(v, mean), factor);
+                if scale {
+                    v = isa.mul(v, vector(job.scale, i));
+                }
+                if bias {
+                    v = isa.add(v, vector(job.bias, i));
+                }
+                v
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "norm_tests.rs"]
+mod tests;

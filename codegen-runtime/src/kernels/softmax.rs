@@ -1,0 +1,214 @@
+//! Softmax and LogSoftmax in `f32`, with the maximum subtracted. The same bits at every level.
+//!
+//! Contiguous rows are taken 16 values at a time; with elements behind the axis, 16 of these neighbours
+//! are done together. A row with NaN becomes NaN.
+
+use core::marker::PhantomData;
+
+use crate::blob::Blob;
+use crate::isa::{Isa, LANES, Task};
+use crate::kernels::rows::{self, prove_rows};
+use crate::kernels::{Form, in_order, pointer, pointer_mut};
+use crate::math::formula::{self, Lanes};
+use crate::math::single;
+use crate::mem::{Mem, Part};
+use crate::operand::Operand;
+use crate::spec::SoftmaxSpec;
+
+/// A softmax as an emitted layer states it.
+pub trait SoftmaxLayer: 'static {
+    /// Extents and options.
+    const SPEC: SoftmaxSpec;
+    /// How the output lies to the input.
+    const FORM: Form;
+    /// Input, `[outer, len, inner]`.
+    type X: Operand<Elem = f32>;
+    /// Output, likewise.
+    type Y: Operand<Elem = f32>;
+}
+
+/// For [`Form::Overlap`]: the least distance in bytes from the start of `Y`'s slot to the start of
+/// `X`'s. Exactly over the input is always allowed.
+pub const fn safe_lead(spec: &SoftmaxSpec) -> isize {
+    // Rows advance from the front; columns do so from slice to slice only.
+    if spec.inner == 1 { 0 } else { (spec.len * spec.inner * size_of::<f32>()) as isize }
+}
+
+const fn prove<L: SoftmaxLayer, const N: usize, const M: usize>() {
+    let spec = &L::SPEC;
+    prove_rows::<L::X, L::Y>(L::FORM, spec.outer, spec.len * spec.inner, safe_lead(spec));
+    L::X::SPAN.prove_inside(N, M);
+    L::Y::SPAN.prove_inside(N, M);
+}
+
+#[derive(Clone, Copy)]
+struct Job<'a> {
+    spec: &'a SoftmaxSpec,
+    x: *const f32,
+    y: *mut f32,
+    part: Part,
+}
+
+#[inline(always)]
+fn job<L: SoftmaxLayer, const N: usize, const M: usize>(
+    mem: &mut Mem<N>,
+    blob: &Blob<M>,
+    part: Part,
+) -> Job<'static> {
+    const { prove::<L, N, M>() };
+    let arena = mem.ptr();
+    Job {
+        spec: const { &L::SPEC },
+        x: pointer::<L::X>(arena, blob.bytes().as_ptr()),
+        y: pointer_mut::<L::Y>(arena),
+        part: in_order(part, L::FORM),
+    }
+}
+
+/// Runs a part of the layer through code that all softmaxes of a crate share.
+///
+/// The build fails unless the extents fit the slots, and these lie to each other as the form says.
+#[inline(always)]
+pub fn run<I: Isa, L: SoftmaxLayer, const N: usize, const M: usize>(
+    isa: I,
+    mem: &mut Mem<N>,
+    blob: &Blob<M>,
+    part: Part,
+) {
+    isa.call(Layer(job::<L, N, M>(mem, blob, part)));
+}
+
+/// The same through code of the layer's own, in which all extents are constants.
+#[inline(always)]
+pub fn run_small<I: Isa, L: SoftmaxLayer, const N: usize, const M: usize>(
+    isa: I,
+    mem: &mut Mem<N>,
+    blob: &Blob<M>,
+    part: Part,
+) {
+    isa.call(SmallLayer::<L>(job::<L, N, M>(mem, blob, part), PhantomData));
+}
+
+struct Layer<'a>(Job<'a>);
+
+impl Task for Layer<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        // SAFETY: a job's addresses and spec were proved against each other where it was made.
+        unsafe { body(isa, &self.0) }
+    }
+}
+
+struct SmallLayer<L>(Job<'static>, PhantomData<L>);
+
+impl<L: SoftmaxLayer> Task for SmallLayer<L> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        // SAFETY: as for `Layer`.
+        unsafe { body(isa, &Job { spec: const { &L::SPEC }, ..self.0 }) }
+    }
+}
+
+/// # Safety
+/// The job was proved.
+#[inline(always)]
+unsafe fn body<I: Isa>(isa: I, job: &Job) {
+    let SoftmaxSpec { outer, len, inner, log } = *job.spec;
+    if len == 0 || inner == 0 {
+        return;
+    }
+    if inner == 1 {
+        let (first, last) = job.part.share(outer);
+        for row in first..last {
+            let at = row * len;
+            // SAFETY: the row lies within both slots, of which the output's does not run ahead.
+            unsafe { one_row(isa, job.x.wrapping_add(at), job.y.wrapping_add(at), len, log) };
+        }
+        return;
+    }
+    let blocks = inner.div_ceil(LANES);
+    let (first, last) = job.part.share(outer * blocks);
+    for at in first..last {
+        let column = at % blocks * LANES;
+        let start = at / blocks * len * inner + column;
+        let n = if inner - column < LANES { inner - column } else { LANES };
+        // SAFETY: n columns from here lie within both slots.
+        unsafe { columns(isa, job.x.wrapping_add(start), job.y.wrapping_add(start), len, inner, n, log) };
+    }
+}
+
+/// # Safety
+/// `len` values from `x` are readable and from `y` writable; `y` is not ahead of `x` within it.
+#[inline(always)]
+unsafe fn one_row<I: Isa>(isa: I, x: *const f32, y: *mut f32, len: usize, log: bool) {
+    let exp = |v: I::P| formula::exp(Lanes::new(isa, v)).v;
+    // SAFETY: the caller's promise.
+    unsafe {
+        // NaN may hide from the maximum, but not from the sum.
+        let largest = rows::reduce(isa, x, len, f32::NEG_INFINITY, |v| v, |a, b| isa.max(a, b));
+        let largest = isa.splat(isa.max_lane(largest));
+        if log {
+            let sum = |a, b| isa.add(a, b);
+            let total = isa.sum(rows::reduce(isa, x, len, 0.0, |v| exp(isa.sub(v, largest)), sum));
+            let total = isa.splat(single::ln(total));
+            rows::map(isa, x, y, len, 0.0, |v, _| isa.sub(isa.sub(v, largest), total));
+            return;
+        }
+        let mut sum = isa.zero();
+        rows::map(isa, x, y, len, f32::NEG_INFINITY, |v, _| {
+            let e = exp(isa.sub(v, largest));
+            sum = isa.add(sum, e);
+            e
+        });
+        let factor = isa.splat(1.0 / isa.sum(sum));
+        rows::map(isa, y, y, len, 0.0, |e, _| isa.mul(e, factor));
+    }
+}
+
+/// # Safety
+/// For each `i < len`, `n ≤ 16` values from `x + i·step` are readable and from `y + i·step` writable; `y`
+/// is `x`, or writes nothing that is still to be read.
+#[inline(always)]
+unsafe fn columns<I: Isa>(isa: I, x: *const f32, y: *mut f32, len: usize, step: usize, n: usize, log: bool) {
+    let exp = |v: I::P| formula::exp(Lanes::new(isa, v)).v;
+    // SAFETY (all three): i < len, so n values from i·step on are valid.
+    let load = |p: *const f32, i: usize| unsafe {
+        let p = p.add(i * step);
+        if n == LANES { isa.load(p) } else { isa.load_n(p, n) }
+    };
+    let store = |i: usize, v: I::P| unsafe {
+        let p = y.add(i * step);
+        if n == LANES { isa.store(p, v) } else { isa.store_n(p, v, n) }
+    };
+    let mut largest = isa.splat(f32::NEG_INFINITY);
+    for i in 0..len {
+        largest = isa.max(largest, load(x, i));
+    }
+    let mut sum = isa.zero();
+    for i in 0..len {
+        let e = exp(isa.sub(load(x, i), largest));
+        sum = isa.add(sum, e);
+        if !log {
+            store(i, e);
+        }
+    }
+    if log {
+        let total = formula::ln(Lanes::new(isa, sum)).v;
+        for i in 0..len {
+            store(i, isa.sub(isa.sub(load(x, i), largest), total));
+        }
+    } else {
+        let factor = isa.div(isa.splat(1.0), sum);
+        for i in 0..len {
+            store(i, isa.mul(load(y, i), factor));
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "softmax_tests.rs"]
+mod tests;
