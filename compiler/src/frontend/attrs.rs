@@ -34,11 +34,12 @@ pub(super) struct Decoded<'m> {
 pub(super) fn decode<'m>(
     attributes: &[(&'m str, &'m AttributeProto)],
     external: &ExternalData,
-) -> Result<Decoded<'m>, Diagnostic> {
+) -> Result<Decoded<'m>, Box<Diagnostic>> {
     let mut out = Decoded::default();
     for &(name, proto) in attributes {
         if out.attrs.iter().any(|(n, _)| n == name) {
-            return Err(Diagnostic::error(Code::InvalidNode, format!("attribute `{name}` stands twice")));
+            let d = Diagnostic::error(Code::InvalidNode, format!("attribute `{name}` stands twice"));
+            return Err(Box::new(d));
         }
         let attr = value(name, proto, external, &mut out.graphs)?;
         out.attrs.push((name.to_owned(), attr));
@@ -51,10 +52,12 @@ fn value<'m>(
     p: &'m AttributeProto,
     external: &ExternalData,
     graphs: &mut Vec<&'m GraphProto>,
-) -> Result<Attr, Diagnostic> {
-    let tensor_error = |e: DataError| data_problem(&format!("attribute `{name}`"), &e, None);
-    let empty =
-        || Diagnostic::error(Code::InvalidNode, format!("attribute `{name}` lacks the value its type names"));
+) -> Result<Attr, Box<Diagnostic>> {
+    let tensor_error = |e: DataError| Box::new(data_problem(&format!("attribute `{name}`"), &e, None));
+    let empty = || {
+        let message = format!("attribute `{name}` lacks the value its type names");
+        Box::new(Diagnostic::error(Code::InvalidNode, message))
+    };
     let mut subgraph = |g: &'m GraphProto| {
         graphs.push(g);
         graphs.len() - 1
@@ -85,10 +88,8 @@ fn value<'m>(
         | AttributeType::TypeProto
         | AttributeType::TypeProtos
         | AttributeType::Undefined) => {
-            return Err(Diagnostic::error(
-                Code::UnsupportedForm,
-                format!("attribute `{name}` is of type {other:?}, which is not supported"),
-            ));
+            let message = format!("attribute `{name}` is of type {other:?}, which is not supported");
+            return Err(Box::new(Diagnostic::error(Code::UnsupportedForm, message)));
         }
     })
 }

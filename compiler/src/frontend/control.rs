@@ -186,24 +186,21 @@ fn given<'m>(
     node: &'m NodeProto,
     function: &'m FunctionProto,
     frame: &Frame<'m>,
-) -> Result<Given<'m>, Diagnostic> {
+) -> Result<Given<'m>, Box<Diagnostic>> {
     let mut out: Given<'m> = function.attribute_proto.iter().map(|a| (a.name.as_str(), a)).collect();
     for (name, attribute) in attrs::resolved(node, &frame.given) {
         let known = out.contains_key(name) || function.attribute.iter().any(|a| a == name);
         if !known {
-            return Err(Diagnostic::error(
-                Code::UnknownAttribute,
-                format!("function `{}` does not know the attribute `{}`", short(&function.name), short(name)),
-            ));
+            let message =
+                format!("function `{}` does not know the attribute `{}`", short(&function.name), short(name));
+            return Err(Box::new(Diagnostic::error(Code::UnknownAttribute, message)));
         }
         if holds_graph(attribute) {
-            return Err(Diagnostic::error(
-                Code::UnsupportedForm,
-                format!(
-                    "attribute `{}` passes a subgraph to a function, which is not supported",
-                    short(name)
-                ),
-            ));
+            let message = format!(
+                "attribute `{}` passes a subgraph to a function, which is not supported",
+                short(name)
+            );
+            return Err(Box::new(Diagnostic::error(Code::UnsupportedForm, message)));
         }
         out.insert(name, attribute);
     }

@@ -160,7 +160,8 @@ fn learn<'m>(
             (None, Some(shape)) => shape,
             (None, None) => continue,
         };
-        let Some(declared) = &ty.dims else { continue };
+        // Exporters write the shape of a scalar where they mean none, and other runtimes take it so.
+        let Some(declared) = ty.dims.as_ref().filter(|d| !d.is_empty()) else { continue };
         let mut clash = given.len() != declared.len();
         for (&extent, dim) in given.iter().zip(declared) {
             clash |= match *dim {

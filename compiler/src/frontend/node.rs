@@ -172,7 +172,7 @@ impl<'m> Walker<'m> {
     }
 
     /// The importer with the largest version that the model's operator set has reached.
-    fn importer(&self, origin: &Origin, node: &NodeProto) -> Result<Importer, Diagnostic> {
+    fn importer(&self, origin: &Origin, node: &NodeProto) -> Result<Importer, Box<Diagnostic>> {
         let named = || {
             self.importers.iter().filter(|i| i.name.domain == origin.domain && i.name.op_type == node.op_type)
         };
@@ -205,7 +205,7 @@ impl<'m> Walker<'m> {
             None => Diagnostic::error(Code::UnsupportedOp, format!("operator `{full}` is not supported"))
                 .with_help("`edgec ops` lists the operators that are"),
         };
-        Err(d)
+        Err(Box::new(d))
     }
 
     /// Infers, adds the node, folds.
@@ -278,7 +278,7 @@ impl<'m> Walker<'m> {
 /// Why a node is refused.
 enum NodeError {
     Op(OpError),
-    Other(Diagnostic),
+    Other(Box<Diagnostic>),
 }
 
 impl From<OpError> for NodeError {
@@ -322,10 +322,8 @@ fn all_read(reader: &AttrReader<'_>) -> Result<(), NodeError> {
     }
     let names: Vec<String> =
         unread.iter().take(10).map(|n| format!("`{}`", super::limits::short(n))).collect();
-    Err(NodeError::Other(Diagnostic::error(
-        Code::UnknownAttribute,
-        format!("the operator does not know the attribute {}", names.join(", ")),
-    )))
+    let message = format!("the operator does not know the attribute {}", names.join(", "));
+    Err(NodeError::Other(Box::new(Diagnostic::error(Code::UnknownAttribute, message))))
 }
 
 /// Results of an operator all of whose operands are known, with what they cost in bytes and work;

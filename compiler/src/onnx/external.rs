@@ -48,12 +48,10 @@ impl ExternalData {
             .filter(|l| !l.is_empty())
             .ok_or_else(|| DataError::External("external data without a `location`".into()))?;
         let offset = number("offset")?.unwrap_or(0);
-        if let Some(length) = number("length")? {
-            if length != expected as u64 {
-                return Err(DataError::External(format!(
-                    "external data in `{location}` has {length} bytes, but the tensor takes {expected}"
-                )));
-            }
+        if let Some(length) = number("length")?.filter(|&length| length != expected as u64) {
+            return Err(DataError::External(format!(
+                "external data in `{location}` has {length} bytes, but the tensor takes {expected}"
+            )));
         }
         let path = self.resolve(location)?;
         let io = |e: std::io::Error| DataError::Io(format!("external data `{location}`: {e}"));

@@ -91,16 +91,15 @@ impl Parser<'_> {
 /// Appends one element; `None` where the literal does not fit the type.
 fn element(dtype: DType, literal: &Literal, out: &mut Vec<u8>) -> Option<()> {
     match (dtype, literal) {
-        (_, Literal::Text(_)) => None,
-        (DType::F32, Literal::Int(s) | Literal::Float(s)) => Some(s.parse::<f32>().ok()?.write_le(out)),
-        (DType::F64, Literal::Int(s) | Literal::Float(s)) => Some(s.parse::<f64>().ok()?.write_le(out)),
+        (_, Literal::Text(_)) => return None,
+        (DType::F32, Literal::Int(s) | Literal::Float(s)) => s.parse::<f32>().ok()?.write_le(out),
+        (DType::F64, Literal::Int(s) | Literal::Float(s)) => s.parse::<f64>().ok()?.write_le(out),
         (_, Literal::Float(s)) if dtype.is_float() => {
             let value = s.parse::<f64>().ok()?;
             let zero = Tensor::from_le_bytes(dtype, Shape::scalar(), &vec![0; dtype.size()]).ok()?;
             for_each_type!(zero.data(), v => v.iter().for_each(|&z| like(z, value).write_le(out)), ());
-            Some(())
         }
-        (_, Literal::Float(_)) => None,
+        (_, Literal::Float(_)) => return None,
         (_, Literal::Int(s)) => {
             // One range for signed and unsigned; floats of few bits are given by their pattern.
             let value: i128 = s.parse().ok()?;
@@ -115,9 +114,9 @@ fn element(dtype: DType, literal: &Literal, out: &mut Vec<u8>) -> Option<()> {
                 return None;
             }
             out.extend(value.to_le_bytes().iter().take(dtype.size()));
-            Some(())
         }
     }
+    Some(())
 }
 
 /// `value` in the type of `_zero`.
