@@ -122,6 +122,94 @@ pub(crate) fn activate<I: Isa>(isa: I, activation: Activation, v: I::P, slope: I
     }
 }
 
+/// Where a register tile goes: some channels of some pixels.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub(crate) epilogue: &'a Epilogue,
+    /// Of the tile's first channel.
+    pub(crate) vectors: Vectors,
+    /// Channels of the tile that exist.
+    pub(crate) channels: usize,
+    /// The tile's first channel of pixel 0, and the distance to the next channel.
+    pub(crate) y: *mut f32,
+    pub(crate) y_step: usize,
+    /// The same of the residual.
+    pub(crate) residual: *const f32,
+    pub(crate) r_step: usize,
+}
+
+impl Rows<'_> {
+    /// Stores the first `count` pixels of `P`, each of `Q` panels, of which `L` lanes (8 or 16) are used:
+    /// in registers if it can, otherwise through [`Finish`], inlined for `SMALL`.
+    ///
+    /// # Safety
+    /// These channels of pixels `i < count` are writable from `y + y_rows[i]` and, with a residual,
+    /// readable from `residual + r_rows[i]`; the vectors that the epilogue wants are readable for
+    /// `Q·16` values. `count ≤ P`.
+    #[inline(always)]
+    pub(crate) unsafe fn store<I: Isa, const P: usize, const Q: usize, const L: usize, const SMALL: bool>(
+        self,
+        isa: I,
+        acc: &[[I::P; Q]; P],
+        count: usize,
+        y_rows: &[usize; P],
+        r_rows: &[usize; P],
+    ) {
+        let epilogue = self.epilogue;
+        let before = matches!(epilogue.residual, Residual::Before);
+        let plain = self.channels == (Q - 1) * LANES + L
+            && self.y_step == 1
+            && (!before || self.r_step == 1)
+            && !matches!(epilogue.residual, Residual::After);
+        if let (true, Some(clamp)) = (plain, Clamp::of(epilogue.activation)) {
+            for q in 0..Q {
+                // SAFETY: q < Q, and the vectors are readable for Q·16 values.
+                let (scale, bias) = unsafe {
+                    let c = q * LANES;
+                    (self.vectors.scale_at(isa, epilogue, c), self.vectors.bias_at(isa, epilogue, c))
+                };
+                for p in 0..P {
+                    if p < count {
+                        // SAFETY: pixel p exists, and all of its Q·L channels do.
+                        unsafe {
+                            let mut v = isa.fmadd_first::<L>(acc[p][q], scale, bias);
+                            if before {
+                                v = isa.add(v, isa.load_first::<L>(self.residual.add(r_rows[p] + q * LANES)));
+                            }
+                            isa.store_first::<L>(self.y.add(y_rows[p] + q * LANES), clamp.apply(isa, v));
+                        }
+                    }
+                }
+            }
+            return;
+        }
+        let mut tile = [[[0.0f32; LANES]; Q]; P];
+        for p in 0..P {
+            for q in 0..Q {
+                // SAFETY: each element of the tile holds 16 values.
+                unsafe { isa.store(tile[p][q].as_mut_ptr(), acc[p][q]) };
+            }
+        }
+        // SAFETY: the copy has P rows of Q·16 accumulators; the rest is the caller's promise.
+        unsafe {
+            let finish = Finish {
+                epilogue,
+                vectors: self.vectors,
+                acc: tile.as_ptr().cast(),
+                acc_pitch: Q * LANES,
+                channels: self.channels,
+                y: self.y,
+                y_rows: y_rows.get_unchecked(..count),
+                y_step: self.y_step,
+                residual: self.residual,
+                r_rows,
+                r_step: self.r_step,
+            };
+            if SMALL { finish.finish(isa) } else { isa.call(Shared(finish)) }
+        }
+    }
+}
+
 /// Takes a tile of accumulators from the stack through an epilogue into the output.
 ///
 /// Row `i` has `channels` accumulators from `acc + i·acc_pitch` (readable up to the next multiple of

@@ -68,6 +68,17 @@ impl Part {
     /// The whole output.
     pub const ALL: Part = Part { index: 0, count: 1 };
 
+    /// The part to run if work must keep its order: parts that run at the same time cannot, so the first
+    /// takes everything and the others nothing.
+    #[inline(always)]
+    pub(crate) const fn ordered(self, ordered: bool) -> Part {
+        match (ordered, self.index) {
+            (false, _) => self,
+            (true, 0) => Part::ALL,
+            (true, _) => Part { index: 1, count: 1 },
+        }
+    }
+
     /// This part's share of `units`: a range of whole units, empty where `index` is not below
     /// `count`. The shares of all parts cover `units` once.
     #[inline(always)]

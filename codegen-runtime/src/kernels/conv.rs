@@ -115,14 +115,6 @@ fn job<L: ConvLayer, const N: usize, const M: usize>(
     const { prove::<L, N, M>() };
     let (arena, weights) = (mem.ptr(), blob.bytes().as_ptr());
     let ordered = matches!(L::FORM, Form::Overlap);
-    // Parts that run at the same time cannot keep an order.
-    let part = if ordered && part.index == 0 {
-        Part::ALL
-    } else if ordered {
-        Part { index: 1, count: 1 }
-    } else {
-        part
-    };
     Job {
         spec: const { &L::SPEC },
         x: pointer::<L::X>(arena, weights),
@@ -134,7 +126,7 @@ fn job<L: ConvLayer, const N: usize, const M: usize>(
         },
         residual: pointer::<L::Residual>(arena, weights),
         y: pointer_mut::<L::Y>(arena),
-        part,
+        part: part.ordered(ordered),
         ordered,
     }
 }

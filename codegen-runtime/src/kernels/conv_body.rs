@@ -1,11 +1,11 @@
 //! The body of convolutions: order of tiles, and the register tile itself.
 
-use crate::epilogue::{Clamp, Finish, Shared};
+use crate::epilogue::Rows;
 use crate::isa::{Isa, LANES, Level, Task};
 use crate::kernels::conv::{Job, weights, window};
 use crate::kernels::pixels::{Geometry, Pixels};
 use crate::pack::{NARROW, Panels};
-use crate::spec::{ConvSpec, Residual};
+use crate::spec::ConvSpec;
 
 /// The most pixels of a tile at any level.
 pub(crate) const MOST_PIXELS: usize = 14;
@@ -359,52 +359,17 @@ impl<const P: usize, const Q: usize, const L: usize, const SMALL: bool> Tile<'_,
         let channels = (outputs - self.block.channel).min(Q * L);
         let y = self.job.y.wrapping_add(channel * spec.y.c_stride);
         let residual = self.job.residual.wrapping_add(channel * spec.residual.c_stride);
-        let before = matches!(epilogue.residual, Residual::Before);
-        let plain = channels == Q * L
-            && spec.y.c_stride == 1
-            && (!before || spec.residual.c_stride == 1)
-            && !matches!(epilogue.residual, Residual::After);
-        // SAFETY: pixels below `count` and these channels lie inside the views; the vectors are padded
-        // to 16; the accumulators' copy has P rows of Q·16.
-        unsafe {
-            if let (true, Some(clamp)) = (plain, Clamp::of(epilogue.activation)) {
-                for q in 0..Q {
-                    let scale = vectors.scale_at(isa, epilogue, q * LANES);
-                    let bias = vectors.bias_at(isa, epilogue, q * LANES);
-                    for p in 0..P {
-                        if p < self.at.count {
-                            let mut v = isa.fmadd_first::<L>(acc[p][q], scale, bias);
-                            if before {
-                                let addend = residual.add(self.at.residual[p] + q * LANES);
-                                v = isa.add(v, isa.load_first::<L>(addend));
-                            }
-                            let to = y.add(self.at.y[p] + q * LANES);
-                            isa.store_first::<L>(to, clamp.apply(isa, v));
-                        }
-                    }
-                }
-                return;
-            }
-            let mut tile = [[[0.0f32; LANES]; Q]; P];
-            for p in 0..P {
-                for q in 0..Q {
-                    isa.store(tile[p][q].as_mut_ptr(), acc[p][q]);
-                }
-            }
-            let finish = Finish {
-                epilogue,
-                vectors,
-                acc: tile.as_ptr().cast(),
-                acc_pitch: Q * LANES,
-                channels,
-                y,
-                y_rows: self.at.y.get_unchecked(..self.at.count),
-                y_step: spec.y.c_stride,
-                residual,
-                r_rows: &self.at.residual,
-                r_step: spec.residual.c_stride,
-            };
-            if SMALL { finish.finish(isa) } else { isa.call(Shared(finish)) }
-        }
+        let rows = Rows {
+            epilogue,
+            vectors,
+            channels,
+            y,
+            y_step: spec.y.c_stride,
+            residual,
+            r_step: spec.residual.c_stride,
+        };
+        // SAFETY: pixels below `count` and these channels lie inside the views; the vectors are
+        // padded to 16.
+        unsafe { rows.store::<I, P, Q, L, SMALL>(isa, acc, self.at.count, &self.at.y, &self.at.residual) }
     }
 }

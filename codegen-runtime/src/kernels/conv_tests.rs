@@ -171,7 +171,7 @@ fn random_spec(random: &mut Random) -> ConvSpec {
 #[test]
 fn random_convolutions_agree_with_plain_loops() {
     let mut random = Random(0x1234_5678_9abc_def1);
-    for _ in 0..150 {
+    for _ in 0..70 {
         let spec = random_spec(&mut random);
         each_level(&mut Case::new(spec, &mut random));
     }

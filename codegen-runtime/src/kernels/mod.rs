@@ -3,6 +3,8 @@
 
 pub mod conv;
 mod conv_body;
+pub mod depthwise;
+mod depthwise_body;
 pub mod matmul;
 mod matmul_body;
 pub mod norm;
