@@ -241,7 +241,9 @@ mod swap {
 /// Two winners are impossible: each would have read `closed` as false before either set it, so both
 /// wrote `last` before either read it back, and only one of two different ids can be there. A
 /// caller that nobody disturbs wins.
+// In a generated crate's tests, nothing uses it.
 #[cfg(any(test, not(target_has_atomic = "8")))]
+#[cfg_attr(test, allow(dead_code))]
 mod splitter {
     use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 

@@ -1,1 +1,7 @@
-//! See DESIGN.md.
+//! Rare operators as scalar functions over slices, called from emitted code.
+//!
+//! Arguments come in the order reads, writes, parameters. Slices shorter than the extents say leave the
+//! rest of the output as it was; nothing panics.
+
+pub mod resize;
+pub mod topk;
