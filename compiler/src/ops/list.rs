@@ -60,6 +60,7 @@ macro_rules! define_ops {
 define_ops! {
     onnx {
         Arg => arg::Arg,
+        AxisNorm => axis_norm::AxisNorm,
         BatchNorm => batch_norm::BatchNorm,
         Binary => binary::Binary,
         BlockMove => space::BlockMove,
@@ -69,11 +70,15 @@ define_ops! {
         Conv => conv::Conv,
         Expand => expand::Expand,
         Gemm => gemm::Gemm,
+        GroupNorm => group_norm::GroupNorm,
         Identity => identity::Identity,
+        LayerNorm => layer_norm::LayerNorm,
+        Lrn => lrn::Lrn,
         MatMul => matmul::MatMul,
         Pool => pool::Pool,
         Reduce => reduce::Reduce,
         Reshape => reshape::Reshape,
+        Resize => resize::Resize,
         Slice => slice::Slice,
         Softmax => softmax::Softmax,
         Split => split::Split,

@@ -4,6 +4,7 @@
 //! typed attributes, `impl OnnxOp` (import), `impl Op` (infer, eval, lower, …), helpers, tests.
 
 pub mod arg;
+pub mod axis_norm;
 pub mod batch_norm;
 pub mod binary;
 pub mod cast;
@@ -16,8 +17,11 @@ pub mod expand;
 mod facts;
 pub mod fused;
 pub mod gemm;
+pub mod group_norm;
 mod identity;
+pub mod layer_norm;
 mod list;
+pub mod lrn;
 pub mod matmul;
 mod matmul_lower;
 mod nest;
@@ -28,6 +32,9 @@ mod pool_lower;
 mod product;
 pub mod reduce;
 pub mod reshape;
+pub mod resize;
+mod resize_lower;
+mod resize_table;
 pub mod slice;
 pub mod softmax;
 pub mod space;

@@ -349,16 +349,6 @@ pub(super) fn write_like(
     Ok(Staged { operand: wide.operand, view: wide.clone(), moved: Some((wide, y)) })
 }
 
-/// An `f32` operand that `fits` a kernel: as it lies, or a dense row-major copy.
-pub(super) fn read_fitting(
-    cx: &mut LowerCx<'_>,
-    i: usize,
-    fits: impl Fn(&TensorView) -> bool,
-) -> Result<TensorView, OpError> {
-    let x = cx.read(i)?;
-    if x.dtype == DType::F32 && fits(&x) { Ok(x) } else { dense_copy(cx, &x) }
-}
-
 /// A dense row-major copy in `f32`.
 pub(super) fn dense_copy(cx: &mut LowerCx<'_>, x: &TensorView) -> Result<TensorView, OpError> {
     let copy = scratch(cx, "dense", DType::F32, &x.shape)?;
@@ -374,4 +364,68 @@ impl<V> Staged<V> {
             Some((wide, y)) => cx.elementwise(&y, &[wide], Expr::Read(0)),
         }
     }
+}
+
+/// An `f32` operand, row-major and alone in its memory, as `Softmax`, `Norm` and routines want.
+pub(super) fn read_whole(cx: &mut LowerCx<'_>, i: usize) -> Result<TensorView, OpError> {
+    match cx.input_type(i) {
+        Some((DType::F32, _)) => cx.read_dense(i),
+        _ => {
+            let x = cx.read(i)?;
+            dense_copy(cx, &x)
+        }
+    }
+}
+
+/// Storage of an `f32` result, row-major and alone in its memory.
+pub(super) fn write_whole(cx: &mut LowerCx<'_>, i: usize) -> Result<Staged<TensorView>, OpError> {
+    match cx.output_type(i) {
+        Some((DType::F32, _)) => {
+            let view = cx.write_dense(i)?;
+            Ok(Staged { operand: view.operand, view, moved: None })
+        }
+        _ => write_fitting(cx, i, |_| false),
+    }
+}
+
+/// Mean of `x` over `axes`, in the type it computes in; extents of one at the axes.
+pub(super) fn mean(cx: &mut LowerCx<'_>, x: &TensorView, axes: &[usize]) -> Result<TensorView, OpError> {
+    moment(cx, "mean", x, &[], axes, Expr::Read(0))
+}
+
+/// Mean of squares of `x`, or of its distances from `center`, over `axes`.
+pub(super) fn mean_square(
+    cx: &mut LowerCx<'_>,
+    x: &TensorView,
+    center: Option<&TensorView>,
+    axes: &[usize],
+) -> Result<TensorView, OpError> {
+    match center {
+        None => moment(cx, "mean square", x, &[], axes, mul(Expr::Read(0), Expr::Read(0))),
+        Some(c) => {
+            let distance = || binary(BinaryFn::Sub, Expr::Read(0), Expr::Read(1));
+            moment(cx, "variance", x, std::slice::from_ref(c), axes, mul(distance(), distance()))
+        }
+    }
+}
+
+fn moment(
+    cx: &mut LowerCx<'_>,
+    name: &str,
+    x: &TensorView,
+    extra: &[TensorView],
+    axes: &[usize],
+    value: Expr,
+) -> Result<TensorView, OpError> {
+    let mut shape = x.shape.clone();
+    let mut count = 1usize;
+    for &a in axes {
+        count = count.saturating_mul(shape[a]);
+        shape[a] = 1;
+    }
+    let compute = compute_dtype(x.dtype);
+    let y = scratch(cx, name, compute, &shape)?;
+    let finish = binary(BinaryFn::Div, Expr::Acc(0), literal(compute, count as f64));
+    Reduce { x, extra, axes, op: ReduceOp::Sum, value, finish }.emit(cx, &y)?;
+    Ok(y)
 }

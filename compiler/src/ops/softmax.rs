@@ -3,7 +3,7 @@
 //! [Hardmax](https://onnx.ai/onnx/operators/onnx__Hardmax.html). Before opset 13 the operand is seen
 //! as a matrix, split at `axis`; since then one axis is normalised.
 
-use super::nest::{Reduce, binary, read_fitting, scratch, single, unary, write_like};
+use super::nest::{Reduce, binary, read_whole, scratch, single, unary, write_like, write_whole};
 use super::number::{Number, by_class, expect_float};
 use super::typed::{compute_dtype, literal};
 use super::walk::operand;
@@ -128,9 +128,15 @@ impl Op for Softmax {
         if self.kind == Kind::Hard || !single(dtype) {
             return self.lower_nests(cx, dtype, &axes);
         }
-        let x = read_fitting(cx, 0, |x| slices(x, &axes).is_some())?;
-        // The kernel writes where it read: in the operand's order of axes.
-        let y = write_like(cx, 0, &x)?;
+        // A value that is dense in another order of its axes is normalised as it lies.
+        let placed = cx.read(0)?;
+        let permuted = placed.dtype == DType::F32 && !placed.is_dense() && slices(&placed, &axes).is_some();
+        let (x, y) = if permuted {
+            let y = write_like(cx, 0, &placed)?;
+            (placed, y)
+        } else {
+            (read_whole(cx, 0)?, write_whole(cx, 0)?)
+        };
         let (outer, len, inner) =
             slices(&x, &axes).ok_or_else(|| OpError::internal("a dense operand has no slices"))?;
         cx.push(Kernel::Softmax {
