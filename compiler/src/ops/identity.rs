@@ -1,4 +1,4 @@
-//! [Identity](https://onnx.ai/onnx/operators/onnx__Identity.html), and Dropout outside training.
+//! [Identity](https://onnx.ai/onnx/operators/onnx__Identity.html).
 
 use super::{Inputs, LayoutRule, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
 use crate::ir::Tensor;

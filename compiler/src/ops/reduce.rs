@@ -359,7 +359,7 @@ mod tests {
             assert!((all(op, &x) - y).abs() < 1e-5, "{op}: {}", all(op, &x));
             assert_eq!(import(op, 13, &[], 1, 1).unwrap().as_op().name(), op);
         }
-        assert_eq!(all("ReduceLogSumExp", &[1000.0, 1000.0]), 1000.693_2);
+        assert_eq!(all("ReduceLogSumExp", &[1000.0, 1000.0]), 1_000.693_2);
         assert_eq!(all("ReduceLogSumExp", &[f32::NEG_INFINITY]), f32::NEG_INFINITY);
         assert!(all("ReduceMax", &[1.0, f32::NAN]).is_nan());
     }

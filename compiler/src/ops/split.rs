@@ -29,10 +29,10 @@ impl OnnxOp for Split {
     fn import(attrs: &mut AttrReader<'_>, node: &NodeView<'_>) -> Result<OpKind, OpError> {
         let parts = node.outputs.len();
         let uneven = node.opset >= 18;
-        if let Some(n) = if uneven { attrs.int("num_outputs")? } else { None } {
-            if usize::try_from(n).ok() != Some(parts) {
-                return Err(OpError::invalid(format!("`num_outputs` is {n}, but there are {parts} results")));
-            }
+        if let Some(n) = if uneven { attrs.int("num_outputs")? } else { None }
+            && usize::try_from(n).ok() != Some(parts)
+        {
+            return Err(OpError::invalid(format!("`num_outputs` is {n}, but there are {parts} results")));
         }
         let split = if node.opset < 13 { attrs.ints("split")? } else { None };
         Ok(Split { axis: attrs.int_or("axis", 0)?, split, parts, uneven }.into())
