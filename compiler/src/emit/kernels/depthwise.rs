@@ -1,0 +1,27 @@
+//! Depthwise convolutions → `rt::kernels::depthwise`.
+
+use super::{Parts, StepCx, spec};
+use crate::emit::EmitError;
+use crate::kernel::spec::DepthwiseSpec;
+use crate::kernel::{EpilogueOperands, Kernel, Operand};
+
+/// `operands` are input, weights, output.
+pub(super) fn parts(
+    cx: &StepCx<'_>,
+    kernel: &Kernel,
+    spec: &DepthwiseSpec,
+    operands: [Operand; 3],
+    epilogue: &EpilogueOperands,
+) -> Result<Parts, EmitError> {
+    let [x, w, y] = operands;
+    let types = [
+        ("X", Some(x)),
+        ("W", Some(w)),
+        ("Bias", epilogue.bias),
+        ("Scale", epilogue.scale),
+        ("Slope", epilogue.slope),
+        ("Residual", epilogue.residual),
+        ("Y", Some(y)),
+    ];
+    cx.kernel(kernel, "depthwise", "DepthwiseLayer", "DepthwiseSpec", spec::depthwise(spec), &types)
+}
