@@ -129,7 +129,7 @@ pub fn package(models: &[ModelUnit<'_>], options: &EmitOptions) -> Result<Vec<Fi
     let modules = model::modules(models, options)?;
     let mut files = files::all(&modules, models, options)?;
     if options.runtime == Runtime::Module {
-        files.extend(vendor::files(edgec_runtime::source::FILES, edgec_runtime::source::LICENSE));
+        files.extend(vendor::files());
     }
     files.push(files::provenance(&files, models, options)?);
     files.sort_by(|a, b| a.path.cmp(&b.path));
