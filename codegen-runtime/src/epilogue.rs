@@ -155,6 +155,15 @@ impl Rows<'_> {
         y_rows: &[usize; P],
         r_rows: &[usize; P],
     ) {
+        // A copy, so that the caller's accumulators stay in registers: loops over this one are not always
+        // unrolled, and an array that is indexed by a variable lives in memory all its life.
+        let mut copy = *acc;
+        for p in 0..P {
+            for q in 0..Q {
+                copy[p][q] = acc[p][q];
+            }
+        }
+        let acc = copy;
         let epilogue = self.epilogue;
         let before = matches!(epilogue.residual, Residual::Before);
         let plain = self.channels == (Q - 1) * LANES + L
@@ -183,11 +192,11 @@ impl Rows<'_> {
             }
             return;
         }
-        let mut tile = [[[0.0f32; LANES]; Q]; P];
+        let mut tile = [[core::mem::MaybeUninit::<[f32; LANES]>::uninit(); Q]; P];
         for p in 0..P {
             for q in 0..Q {
                 // SAFETY: each element of the tile holds 16 values.
-                unsafe { isa.store(tile[p][q].as_mut_ptr(), acc[p][q]) };
+                unsafe { isa.store(tile[p][q].as_mut_ptr().cast(), acc[p][q]) };
             }
         }
         // SAFETY: the copy has P rows of Q·16 accumulators; the rest is the caller's promise.

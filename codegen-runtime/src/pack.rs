@@ -36,6 +36,7 @@ fn expect(given: usize, expected: usize) -> Result<(), WrongLength> {
 }
 
 /// `channels` rounded up to whole panels of 16.
+#[inline(always)]
 pub const fn padded(channels: usize) -> usize {
     channels.next_multiple_of(LANES)
 }
@@ -51,17 +52,20 @@ pub struct Panels {
 
 impl Panels {
     /// The panels of `channels` channels.
+    #[inline(always)]
     pub const fn of(channels: usize) -> Panels {
         let rest = channels % LANES;
         Panels { wide: channels / LANES + (rest > NARROW) as usize, narrow: rest > 0 && rest <= NARROW }
     }
 
     /// Lanes of all panels.
+    #[inline(always)]
     pub const fn lanes(self) -> usize {
         self.wide * LANES + if self.narrow { NARROW } else { 0 }
     }
 
     /// Width of the panel that holds `channel`.
+    #[inline(always)]
     const fn width(self, channel: usize) -> usize {
         if channel / LANES < self.wide { LANES } else { NARROW }
     }
@@ -82,31 +86,37 @@ pub struct Conv {
 }
 
 impl Conv {
+    #[inline(always)]
     const fn taps(&self) -> usize {
         self.kernel[0] * self.kernel[1] * self.kernel[2]
     }
 
     /// Elements of one output channel.
+    #[inline(always)]
     pub const fn rows(&self) -> usize {
         self.taps() * self.in_channels
     }
 
     /// Elements before packing.
+    #[inline(always)]
     pub const fn plain_len(&self) -> usize {
         self.groups * self.out_channels * self.rows()
     }
 
     /// Elements of one packed group.
+    #[inline(always)]
     pub const fn group_len(&self) -> usize {
         Panels::of(self.out_channels).lanes() * self.rows()
     }
 
     /// Elements after packing.
+    #[inline(always)]
     pub const fn packed_len(&self) -> usize {
         self.groups * self.group_len()
     }
 
     /// Where output channel `o` of group `g`, input channel `i`, tap `t` (row-major) lies.
+    #[inline(always)]
     pub const fn index(&self, g: usize, o: usize, i: usize, t: usize) -> usize {
         let width = Panels::of(self.out_channels).width(o);
         let panel = o / LANES * LANES * self.rows();
@@ -157,21 +167,25 @@ pub struct Depthwise {
 
 impl Depthwise {
     /// The same as a convolution of one group whose kernels have one input channel.
+    #[inline(always)]
     const fn as_conv(&self) -> Conv {
         Conv { kernel: self.kernel, in_channels: 1, out_channels: self.channels, groups: 1 }
     }
 
     /// Elements before packing.
+    #[inline(always)]
     pub const fn plain_len(&self) -> usize {
         self.as_conv().plain_len()
     }
 
     /// Elements after packing.
+    #[inline(always)]
     pub const fn packed_len(&self) -> usize {
         self.as_conv().packed_len()
     }
 
     /// Where tap `t` (row-major) of output channel `c` lies.
+    #[inline(always)]
     pub const fn index(&self, c: usize, t: usize) -> usize {
         self.as_conv().index(0, c, 0, t)
     }
@@ -199,16 +213,19 @@ pub struct Gemm {
 
 impl Gemm {
     /// Elements before packing.
+    #[inline(always)]
     pub const fn plain_len(&self) -> usize {
         self.k * self.n
     }
 
     /// Elements after packing.
+    #[inline(always)]
     pub const fn packed_len(&self) -> usize {
         padded(self.n) * self.k
     }
 
     /// Where row `k`, column `n` lies.
+    #[inline(always)]
     pub const fn index(&self, k: usize, n: usize) -> usize {
         (n / LANES * self.k + k) * LANES + n % LANES
     }
@@ -251,16 +268,19 @@ pub struct Vector {
 
 impl Vector {
     /// Elements before packing.
+    #[inline(always)]
     pub const fn plain_len(&self) -> usize {
         self.channels * self.groups
     }
 
     /// Elements after packing.
+    #[inline(always)]
     pub const fn packed_len(&self) -> usize {
         padded(self.channels) * self.groups
     }
 
     /// Where channel `c` of group `g` lies.
+    #[inline(always)]
     pub const fn index(&self, g: usize, c: usize) -> usize {
         g * padded(self.channels) + c
     }

@@ -40,6 +40,7 @@ pub trait ConvLayer: 'static {
 }
 
 /// The layout of a convolution's weights.
+#[inline(always)]
 pub const fn weights(spec: &ConvSpec) -> pack::Conv {
     pack::Conv {
         kernel: spec.kernel,
@@ -50,10 +51,12 @@ pub const fn weights(spec: &ConvSpec) -> pack::Conv {
 }
 
 /// The layout of a convolution's biases, factors and slopes.
+#[inline(always)]
 pub const fn vectors(spec: &ConvSpec) -> pack::Vector {
     pack::Vector { channels: spec.y.channels / spec.groups, groups: spec.groups }
 }
 
+#[inline(always)]
 pub(crate) const fn window(spec: &ConvSpec) -> Window {
     Window { kernel: spec.kernel, stride: spec.stride, dilation: spec.dilation, pads: spec.pads }
 }

@@ -112,20 +112,19 @@ unsafe fn tiles<I: Isa, const P: usize, const S: usize, const Q: usize, const SM
     } else {
         (job.part.share(all_tiles), (0, all_blocks))
     };
-    let unit = |tile: usize, block_0: usize, block_1: usize| {
+    let (mut at, mut at_end) = (Pixels::<P>::EMPTY, Pixels::<S>::EMPTY);
+    let mut unit = |tile: usize, block_0: usize, block_1: usize| {
         // SAFETY: tile and blocks are below their numbers; the job was proved.
         unsafe {
             if tile < wide {
-                let mut at = Pixels::<P>::EMPTY;
                 geometry.place(tile * P, P, &mut at);
                 for block in block_0..block_1 {
                     one_block::<I, P, Q, SMALL>(isa, job, &at, blocks.at(block));
                 }
             } else {
-                let mut at = Pixels::<S>::EMPTY;
-                geometry.place(full * P + (tile - wide) * S, S, &mut at);
+                geometry.place(full * P + (tile - wide) * S, S, &mut at_end);
                 for block in block_0..block_1 {
-                    one_block::<I, S, Q, SMALL>(isa, job, &at, blocks.at(block));
+                    one_block::<I, S, Q, SMALL>(isa, job, &at_end, blocks.at(block));
                 }
             }
         }
@@ -182,7 +181,10 @@ impl<const P: usize, const Q: usize, const L: usize, const SMALL: bool> Task for
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let spec = self.job.spec;
-        let mut acc = [[isa.zero(); Q]; P];
+        let mut acc: [[I::P; Q]; P] = core::array::from_fn(
+            #[inline(always)]
+            |_| [isa.zero(); Q],
+        );
         // SAFETY: the job was proved and the tile placed, see `one_block`.
         unsafe {
             if P == 1 || self.at.uniform {

@@ -38,15 +38,18 @@ pub trait DepthwiseLayer: 'static {
 }
 
 /// The layout of a depthwise convolution's weights.
+#[inline(always)]
 pub const fn weights(spec: &DepthwiseSpec) -> pack::Depthwise {
     pack::Depthwise { kernel: spec.kernel, channels: spec.y.channels }
 }
 
 /// The layout of a depthwise convolution's biases, factors and slopes.
+#[inline(always)]
 pub const fn vectors(spec: &DepthwiseSpec) -> pack::Vector {
     pack::Vector { channels: spec.y.channels, groups: 1 }
 }
 
+#[inline(always)]
 pub(crate) const fn window(spec: &DepthwiseSpec) -> Window {
     Window { kernel: spec.kernel, stride: spec.stride, dilation: spec.dilation, pads: spec.pads }
 }
