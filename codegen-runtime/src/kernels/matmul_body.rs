@@ -90,26 +90,23 @@ unsafe fn tiles<I: Isa, const R: usize, const S: usize, const Q: usize, const SM
 
     let (input, packed) = (spec.m * spec.k * 4, weights(spec).packed_len() * 4);
     let by_block = packed > SMALL_WEIGHTS && (input <= LARGE_INPUT || packed > MEDIUM_WEIGHTS);
-    let unit = |place: &Place, tile: usize, block: usize| {
-        let panel = block * Q;
-        // SAFETY: tile and block are below their numbers, so their rows and panels exist.
-        unsafe {
-            if tile < wide {
-                let place = Place { row: tile * R, panel, ..*place };
-                one_block::<I, R, Q, SMALL>(isa, job, place, panels);
-            } else {
-                let place = Place { row: full * R + (tile - wide) * S, panel, ..*place };
-                one_block::<I, S, Q, SMALL>(isa, job, place, panels);
-            }
-        }
-    };
     let (outer, inner) = if by_block { (blocks, tiles) } else { (tiles, blocks) };
     let (first, last) = job.part.share(spec.batch * outer);
     for at in first..last {
         let place = Place::of_batch(job, at / outer);
         for i in 0..inner {
             let (tile, block) = if by_block { (i, at % outer) } else { (at % outer, i) };
-            unit(&place, tile, block);
+            let panel = block * Q;
+            // SAFETY: tile and block are below their numbers, so their rows and panels exist.
+            unsafe {
+                if tile < wide {
+                    let place = Place { row: tile * R, panel, ..place };
+                    one_block::<I, R, Q, SMALL>(isa, job, place, panels);
+                } else {
+                    let place = Place { row: full * R + (tile - wide) * S, panel, ..place };
+                    one_block::<I, S, Q, SMALL>(isa, job, place, panels);
+                }
+            }
         }
     }
 }

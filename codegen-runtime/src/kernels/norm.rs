@@ -4,6 +4,7 @@
 use core::marker::PhantomData;
 
 use crate::blob::Blob;
+use crate::epilogue::load_strided;
 use crate::isa::{Isa, LANES, Task};
 use crate::kernels::rows::{self, prove_row_operand, prove_rows};
 use crate::kernels::{Form, in_order, pointer, pointer_mut};
@@ -134,36 +135,76 @@ unsafe fn body<I: Isa>(isa: I, job: &Job) {
     let (first, last) = job.part.share(rows);
     for row in first..last {
         let (x, y) = (job.x.wrapping_add(row * len), job.y.wrapping_add(row * len));
-        let add = |a, b| isa.add(a, b);
+        // Closures are `#[inline(always)]` like all below `Isa::call`, or they would lack its instructions.
         // SAFETY: the row lies within both slots, of which the output's does not run ahead; scale and
         // bias have `len` values where they exist, and no lane beyond is read.
         unsafe {
             let mean = match kind {
-                NormKind::Layer => isa.sum(rows::reduce(isa, x, len, 0.0, |v| v, add)) / count,
+                NormKind::Layer => {
+                    sum(
+                        isa,
+                        x,
+                        len,
+                        #[inline(always)]
+                        |v| v,
+                    ) / count
+                }
                 NormKind::Rms => 0.0,
             };
             let mean = isa.splat(mean);
-            let square = |v| {
-                let v = isa.sub(v, mean);
-                isa.mul(v, v)
-            };
-            let variance = isa.sum(rows::reduce(isa, x, len, 0.0, square, add)) / count;
-            let factor = isa.splat(1.0 / single::sqrt(variance + epsilon));
-            let vector = |p: *const f32, i: usize| {
-                if len - i < LANES { isa.load_n(p.add(i), len - i) } else { isa.load(p.add(i)) }
-            };
-            rows::map(isa, x, y, len, 0.0, |v, i| {
-                let mut v = isa.mul(isa.sub(v, mean), factor);
-                if scale {
-                    v = isa.mul(v, vector(job.scale, i));
-                }
-                if bias {
-                    v = isa.add(v, vector(job.bias, i));
-                }
-                v
-            });
+            let squares = sum(
+                isa,
+                x,
+                len,
+                #[inline(always)]
+                |v| {
+                    let v = isa.sub(v, mean);
+                    isa.mul(v, v)
+                },
+            );
+            let factor = isa.splat(1.0 / single::sqrt(squares / count + epsilon));
+            rows::map(
+                isa,
+                x,
+                y,
+                len,
+                0.0,
+                #[inline(always)]
+                |v, i| {
+                    let n = if len - i < LANES { len - i } else { LANES };
+                    let mut v = isa.mul(isa.sub(v, mean), factor);
+                    if scale {
+                        v = isa.mul(v, load_strided(isa, job.scale.add(i), 1, n));
+                    }
+                    if bias {
+                        v = isa.add(v, load_strided(isa, job.bias.add(i), 1, n));
+                    }
+                    v
+                },
+            );
         }
     }
+}
+
+/// The sum of `map` of a row's values.
+///
+/// # Safety
+/// `len` values from `x` are readable.
+#[inline(always)]
+unsafe fn sum<I: Isa>(isa: I, x: *const f32, len: usize, map: impl Fn(I::P) -> I::P) -> f32 {
+    // SAFETY: the caller's promise.
+    let lanes = unsafe {
+        rows::reduce(
+            isa,
+            x,
+            len,
+            0.0,
+            map,
+            #[inline(always)]
+            |a, b| isa.add(a, b),
+        )
+    };
+    isa.sum(lanes)
 }
 
 #[cfg(test)]

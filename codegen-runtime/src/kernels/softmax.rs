@@ -6,6 +6,7 @@
 use core::marker::PhantomData;
 
 use crate::blob::Blob;
+use crate::epilogue::{load_strided, store_strided};
 use crate::isa::{Isa, LANES, Task};
 use crate::kernels::rows::{self, prove_rows};
 use crate::kernels::{Form, in_order, pointer, pointer_mut};
@@ -141,31 +142,78 @@ unsafe fn body<I: Isa>(isa: I, job: &Job) {
     }
 }
 
+// Closures are `#[inline(always)]` like all below `Isa::call`, or they would lack its instructions.
+
+#[inline(always)]
+fn exp<I: Isa>(isa: I, v: I::P) -> I::P {
+    formula::exp(Lanes::new(isa, v)).v
+}
+
 /// # Safety
 /// `len` values from `x` are readable and from `y` writable; `y` is not ahead of `x` within it.
 #[inline(always)]
 unsafe fn one_row<I: Isa>(isa: I, x: *const f32, y: *mut f32, len: usize, log: bool) {
-    let exp = |v: I::P| formula::exp(Lanes::new(isa, v)).v;
     // SAFETY: the caller's promise.
     unsafe {
         // NaN may hide from the maximum, but not from the sum.
-        let largest = rows::reduce(isa, x, len, f32::NEG_INFINITY, |v| v, |a, b| isa.max(a, b));
+        let largest = rows::reduce(
+            isa,
+            x,
+            len,
+            f32::NEG_INFINITY,
+            #[inline(always)]
+            |v| v,
+            #[inline(always)]
+            |a, b| isa.max(a, b),
+        );
         let largest = isa.splat(isa.max_lane(largest));
         if log {
-            let sum = |a, b| isa.add(a, b);
-            let total = isa.sum(rows::reduce(isa, x, len, 0.0, |v| exp(isa.sub(v, largest)), sum));
-            let total = isa.splat(single::ln(total));
-            rows::map(isa, x, y, len, 0.0, |v, _| isa.sub(isa.sub(v, largest), total));
+            let sum = rows::reduce(
+                isa,
+                x,
+                len,
+                0.0,
+                #[inline(always)]
+                |v| exp(isa, isa.sub(v, largest)),
+                #[inline(always)]
+                |a, b| isa.add(a, b),
+            );
+            let total = isa.splat(single::ln(isa.sum(sum)));
+            rows::map(
+                isa,
+                x,
+                y,
+                len,
+                0.0,
+                #[inline(always)]
+                |v, _| isa.sub(isa.sub(v, largest), total),
+            );
             return;
         }
         let mut sum = isa.zero();
-        rows::map(isa, x, y, len, f32::NEG_INFINITY, |v, _| {
-            let e = exp(isa.sub(v, largest));
-            sum = isa.add(sum, e);
-            e
-        });
+        rows::map(
+            isa,
+            x,
+            y,
+            len,
+            f32::NEG_INFINITY,
+            #[inline(always)]
+            |v, _| {
+                let e = exp(isa, isa.sub(v, largest));
+                sum = isa.add(sum, e);
+                e
+            },
+        );
         let factor = isa.splat(1.0 / isa.sum(sum));
-        rows::map(isa, y, y, len, 0.0, |e, _| isa.mul(e, factor));
+        rows::map(
+            isa,
+            y,
+            y,
+            len,
+            0.0,
+            #[inline(always)]
+            |e, _| isa.mul(e, factor),
+        );
     }
 }
 
@@ -174,37 +222,30 @@ unsafe fn one_row<I: Isa>(isa: I, x: *const f32, y: *mut f32, len: usize, log: b
 /// is `x`, or writes nothing that is still to be read.
 #[inline(always)]
 unsafe fn columns<I: Isa>(isa: I, x: *const f32, y: *mut f32, len: usize, step: usize, n: usize, log: bool) {
-    let exp = |v: I::P| formula::exp(Lanes::new(isa, v)).v;
-    // SAFETY (all three): i < len, so n values from i·step on are valid.
-    let load = |p: *const f32, i: usize| unsafe {
-        let p = p.add(i * step);
-        if n == LANES { isa.load(p) } else { isa.load_n(p, n) }
-    };
-    let store = |i: usize, v: I::P| unsafe {
-        let p = y.add(i * step);
-        if n == LANES { isa.store(p, v) } else { isa.store_n(p, v, n) }
-    };
-    let mut largest = isa.splat(f32::NEG_INFINITY);
-    for i in 0..len {
-        largest = isa.max(largest, load(x, i));
-    }
-    let mut sum = isa.zero();
-    for i in 0..len {
-        let e = exp(isa.sub(load(x, i), largest));
-        sum = isa.add(sum, e);
-        if !log {
-            store(i, e);
-        }
-    }
-    if log {
-        let total = formula::ln(Lanes::new(isa, sum)).v;
+    // SAFETY: i < len, so n values from i·step on are valid.
+    unsafe {
+        let mut largest = isa.splat(f32::NEG_INFINITY);
         for i in 0..len {
-            store(i, isa.sub(isa.sub(load(x, i), largest), total));
+            largest = isa.max(largest, load_strided(isa, x.add(i * step), 1, n));
         }
-    } else {
+        let mut sum = isa.zero();
+        for i in 0..len {
+            let e = exp(isa, isa.sub(load_strided(isa, x.add(i * step), 1, n), largest));
+            sum = isa.add(sum, e);
+            if !log {
+                store_strided(isa, y.add(i * step), 1, e, n);
+            }
+        }
+        let total = formula::ln(Lanes::new(isa, sum)).v;
         let factor = isa.div(isa.splat(1.0), sum);
         for i in 0..len {
-            store(i, isa.mul(load(y, i), factor));
+            let v = if log {
+                let v = load_strided(isa, x.add(i * step), 1, n);
+                isa.sub(isa.sub(v, largest), total)
+            } else {
+                isa.mul(load_strided(isa, y.add(i * step).cast_const(), 1, n), factor)
+            };
+            store_strided(isa, y.add(i * step), 1, v, n);
         }
     }
 }
