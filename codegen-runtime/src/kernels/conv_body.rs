@@ -113,31 +113,26 @@ unsafe fn tiles<I: Isa, const P: usize, const S: usize, const Q: usize, const SM
         (job.part.share(all_tiles), (0, all_blocks))
     };
     let (mut at, mut at_end) = (Pixels::<P>::EMPTY, Pixels::<S>::EMPTY);
-    let mut unit = |tile: usize, block_0: usize, block_1: usize| {
-        // SAFETY: tile and blocks are below their numbers; the job was proved.
-        unsafe {
-            if tile < wide {
-                geometry.place(tile * P, P, &mut at);
-                for block in block_0..block_1 {
-                    one_block::<I, P, Q, SMALL>(isa, job, &at, blocks.at(block));
-                }
-            } else {
-                geometry.place(full * P + (tile - wide) * S, S, &mut at_end);
-                for block in block_0..block_1 {
-                    one_block::<I, S, Q, SMALL>(isa, job, &at_end, blocks.at(block));
-                }
-            }
-        }
-    };
-    if by_block {
-        for block in block_0..block_1 {
-            for tile in tile_0..tile_1 {
-                unit(tile, block, block + 1);
-            }
-        }
-    } else {
+    // Block after block goes through all tiles, or all blocks through tile after tile. No closure here:
+    // what is inlined into one would lack the level's instructions.
+    let passes = if by_block { block_1 - block_0 } else { 1 };
+    for pass in 0..passes {
+        let (first, last) = if by_block { (block_0 + pass, block_0 + pass + 1) } else { (block_0, block_1) };
         for tile in tile_0..tile_1 {
-            unit(tile, block_0, block_1);
+            // SAFETY: tile and blocks are below their numbers; the job was proved.
+            unsafe {
+                if tile < wide {
+                    geometry.place(tile * P, P, &mut at);
+                    for block in first..last {
+                        one_block::<I, P, Q, SMALL>(isa, job, &at, blocks.at(block));
+                    }
+                } else {
+                    geometry.place(full * P + (tile - wide) * S, S, &mut at_end);
+                    for block in first..last {
+                        one_block::<I, S, Q, SMALL>(isa, job, &at_end, blocks.at(block));
+                    }
+                }
+            }
         }
     }
 }
