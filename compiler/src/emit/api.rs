@@ -71,7 +71,8 @@ impl Api {
             let path = format!("rt :: {half}");
             ins.iter().chain(&outs).any(|p| p.shape.to_string().contains(&path))
         });
-        let mut exports = vec!["LayerInfo", "Level", "ModelInfo", "RunError", "Shaped", "TensorInfo", "Tensors"];
+        let mut exports =
+            vec!["LayerInfo", "Level", "ModelInfo", "RunError", "Shaped", "TensorInfo", "Tensors"];
         exports.extend(halves);
         exports.sort_unstable();
         Ok(Api {
@@ -90,7 +91,11 @@ impl Api {
         let meta = unit.meta;
         let kib = |bytes: usize| format!("{} bytes", format::group(bytes as u128));
         let mut lines = vec![
-            format!("Model {}, compiled from {} by edgec {VERSION}.", format::code(&unit.schedule.name), format::code(&meta.file)),
+            format!(
+                "Model {}, compiled from {} by edgec {VERSION}.",
+                format::code(&unit.schedule.name),
+                format::code(&meta.file)
+            ),
             String::new(),
         ];
         for (kind, names, ports) in [
@@ -123,7 +128,9 @@ impl Api {
         let end = if self.fallible { "?" } else { "" };
         let first = self.outputs.first().map(|o| o.field.as_str()).unwrap_or_default();
         vec![
-            format!("let mut model = {module}::Model::boxed(); // feature `alloc`; or `take()`, or `new(&mut arena)`"),
+            format!(
+                "let mut model = {module}::Model::boxed(); // feature `alloc`; or `take()`, or `new(&mut arena)`"
+            ),
             format!("let out = model.run({arguments}){end};"),
             format!("println!(\"{{:?}}\", out.{first});"),
         ]
@@ -181,8 +188,11 @@ fn facts(
     let meta = unit.meta;
     let clean = |s: &str| s.chars().filter(|c| !c.is_control()).collect::<String>();
     let (name, file, sha256) = (clean(&unit.schedule.name), clean(&meta.file), &meta.sha256);
-    let (opset, macs, params) =
-        (format::signed(i128::from(meta.opset)), format::int(meta.macs.into()), format::int(meta.params.into()));
+    let (opset, macs, params) = (
+        format::signed(i128::from(meta.opset)),
+        format::int(meta.macs.into()),
+        format::int(meta.params.into()),
+    );
     let (rom, count) = (format::size(operands.blobs.total()), format::size(layers.len()));
     let rows = layers.iter().zip(&unit.schedule.steps).map(|(layer, step)| {
         let (name, macs) = (layer.name.to_string(), format::int(step.macs.into()));
@@ -283,9 +293,8 @@ fn structs(ins: &[PortCode<'_>], outs: &[PortCode<'_>]) -> Result<Vec<String>, E
 
 /// Levels, best first, ending with the baseline.
 fn levels(options: &EmitOptions) -> Vec<Level> {
-    let order = [
-        Level::V4, Level::V3Vnni, Level::V3, Level::NeonDot, Level::Neon, Level::WasmSimd, Level::Armv7eM,
-    ];
+    let order =
+        [Level::V4, Level::V3Vnni, Level::V3, Level::NeonDot, Level::Neon, Level::WasmSimd, Level::Armv7eM];
     let mut levels: Vec<Level> = order.into_iter().filter(|l| options.levels.contains(l)).collect();
     levels.push(Level::Scalar);
     levels
@@ -340,7 +349,8 @@ fn runner(
     let mut items = Vec::new();
     let list = |name: &Ident, doc: &str, lines: &[TokenStream]| {
         let used = !lines.is_empty();
-        let [isa, mem, probe] = ["isa", "mem", "probe"].map(|n| names::ident(&if used { n.to_owned() } else { format!("_{n}") }));
+        let [isa, mem, probe] =
+            ["isa", "mem", "probe"].map(|n| names::ident(&if used { n.to_owned() } else { format!("_{n}") }));
         format::item(quote!(
             #[doc = #doc]
             fn #name<I: rt::Isa, P: rt::Probe + ?Sized>(#isa: I, #mem: &mut plan::Mem<'_>, #probe: &mut P #faults) {

@@ -1,6 +1,6 @@
 //! Constants → weights files: which file each lies in, and where.
 
-use crate::kernel::{Constant, ConstId, Operand};
+use crate::kernel::{ConstId, Constant, Operand};
 use crate::schedule::Schedule;
 
 use super::EmitError;

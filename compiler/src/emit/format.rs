@@ -169,7 +169,9 @@ mod tests {
     fn items_are_formatted() {
         let text = item(quote!(
             #[doc = " One."]
-            fn f() { let x = 1; }
+            fn f() {
+                let x = 1;
+            }
         ));
         assert_eq!(text.ok().as_deref(), Some("/// One.\nfn f() {\n    let x = 1;\n}"));
         assert!(item(quote!(fn)).is_err());

@@ -125,7 +125,11 @@ fn text(module: &Module, weights: &Source) -> Result<String, EmitError> {
         out.push('\n');
     }
     out.push_str("#[allow(dead_code, unused_imports)]\n#[forbid(unsafe_code)]\n#[rustfmt::skip]\n");
-    out.push_str(&format!("pub mod {} {{\n\nuse ::edgec_runtime as rt;\n\n{}", module.name, api_text(module)));
+    out.push_str(&format!(
+        "pub mod {} {{\n\nuse ::edgec_runtime as rt;\n\n{}",
+        module.name,
+        api_text(module)
+    ));
     for source in module.sources.iter().chain([weights]) {
         let allow = match source.allow {
             [] => String::new(),

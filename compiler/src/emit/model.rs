@@ -112,7 +112,8 @@ fn layers(operands: &Operands<'_>) -> Result<Layers, EmitError> {
     let mut sources = Vec::new();
     let mut calls = Vec::new();
     for (chunk, steps_of_file) in steps.chunks(FILE_LAYERS).enumerate() {
-        let name = if steps.len() <= FILE_LAYERS { "layers".to_owned() } else { format!("layers_{chunk:02}") };
+        let name =
+            if steps.len() <= FILE_LAYERS { "layers".to_owned() } else { format!("layers_{chunk:02}") };
         let module = names::ident(&name);
         let mut texts = Vec::new();
         for (i, step) in steps_of_file.iter().enumerate() {
@@ -137,7 +138,10 @@ fn mentions(text: &str, module: &str) -> bool {
     let path = format!("{module}::");
     let starts = |line: &str| {
         line.match_indices(&path).any(|(at, _)| {
-            !line.get(..at).unwrap_or("").ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':')
+            !line
+                .get(..at)
+                .unwrap_or("")
+                .ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':')
         })
     };
     text.lines().filter(|l| !l.trim_start().starts_with("//")).any(starts)

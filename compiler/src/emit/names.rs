@@ -18,18 +18,32 @@ pub(super) struct PortName {
 
 /// Type names of generated modules that ports must not take.
 const TAKEN_TYPES: &[&str] = &[
-    "Arena", "Bf16", "Bool", "F16", "Inputs", "LayerInfo", "Level", "Model", "ModelInfo", "Outputs", "Part",
-    "RunError", "Self", "Shaped", "TensorInfo", "Tensors",
+    "Arena",
+    "Bf16",
+    "Bool",
+    "F16",
+    "Inputs",
+    "LayerInfo",
+    "Level",
+    "Model",
+    "ModelInfo",
+    "Outputs",
+    "Part",
+    "RunError",
+    "Self",
+    "Shaped",
+    "TensorInfo",
+    "Tensors",
 ];
 /// Constants of generated modules that ports must not take.
 const TAKEN_CONSTS: &[&str] = &["ARENA_BYTES", "INFO", "INPUTS", "LAYERS", "LEVELS", "OUTPUTS"];
 
 const KEYWORDS: &[&str] = &[
     "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate", "do", "dyn",
-    "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl", "in", "let", "loop", "macro",
-    "match", "mod", "move", "mut", "override", "priv", "pub", "ref", "return", "self", "static", "struct",
-    "super", "trait", "true", "try", "type", "typeof", "union", "unsafe", "unsized", "use", "virtual", "where",
-    "while", "yield",
+    "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl", "in", "let", "loop",
+    "macro", "match", "mod", "move", "mut", "override", "priv", "pub", "ref", "return", "self", "static",
+    "struct", "super", "trait", "true", "try", "type", "typeof", "union", "unsafe", "unsized", "use",
+    "virtual", "where", "while", "yield",
 ];
 
 /// An identifier token. `name` comes from this module, so it is valid.
@@ -104,8 +118,9 @@ pub(super) fn ports(
             None => sanitise(&port.name, &otherwise),
         };
         let name = spell(&format!("{name}{suffix}"));
-        let clash =
-            seen.iter().find(|(other, _)| other.alias == name.alias || other.info == name.info || other.field == name.field);
+        let clash = seen.iter().find(|(other, _)| {
+            other.alias == name.alias || other.info == name.info || other.field == name.field
+        });
         if let Some((other, onnx)) = clash {
             return Err(EmitError::NameCollision {
                 module: module.to_owned(),

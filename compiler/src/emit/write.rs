@@ -132,7 +132,9 @@ pub fn compare(folder: &Path, files: &[File]) -> Result<Vec<Difference>, EmitErr
         let path = folder.join(&file.path);
         match fs::read(&path) {
             Ok(bytes) if bytes == file.bytes => {}
-            Ok(bytes) => differences.push(Difference::Changed(file.path.clone(), first_line(&bytes, &file.bytes))),
+            Ok(bytes) => {
+                differences.push(Difference::Changed(file.path.clone(), first_line(&bytes, &file.bytes)))
+            }
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 differences.push(Difference::Missing(file.path.clone()));
             }

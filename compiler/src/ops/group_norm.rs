@@ -150,7 +150,8 @@ mod tests {
         let x = f32s(&[1, 2, 2], &[1., 3., 10., 30.]);
         let (scale, bias) = (f32s(&[2], &[1., 2.]), f32s(&[2], &[0., 1.]));
         let exact = ("epsilon", Attr::Float(0.0));
-        let y = apply("InstanceNormalization", 6, &[exact.clone()], &[&x, &scale, &bias]).unwrap();
+        let y =
+            apply("InstanceNormalization", 6, std::slice::from_ref(&exact), &[&x, &scale, &bias]).unwrap();
         assert_eq!(y, f32s(&[1, 2, 2], &[-1., 1., -1., 3.]));
         // One group: mean 2, deviation 1 over all four.
         let x = f32s(&[1, 2, 2], &[1., 3., 3., 1.]);

@@ -265,9 +265,12 @@ impl Op for Resize {
         }
         let mut values = x.to_f64_vec().ok_or_else(|| OpError::internal("not numbers"))?;
         let mut extents = x.shape().to_vec();
-        for (axis, (table, a)) in tables.iter().zip(&plan).enumerate() {
-            values = along(&values, &extents, axis, table, a.output);
-            extents[axis] = a.output;
+        // Truncation to integers shows the last bit: they take the steps of generated code, in `f32`.
+        let round: fn(f64) -> f64 = if x.dtype().is_int() { |v| f64::from(v as f32) } else { |v| v };
+        for axis in order(&plan, &tables) {
+            let output = plan[axis].output;
+            values = along(&values, &extents, axis, &tables[axis], output, round);
+            extents[axis] = output;
         }
         Ok(vec![from_floats(x.dtype(), shape, values)?])
     }
@@ -297,8 +300,22 @@ fn nearest<'t>(x: &[usize], out: &'t [usize], tables: &'t [Table]) -> impl Itera
     })
 }
 
-/// Interpolation along one axis.
-fn along(values: &[f64], extents: &[usize], axis: usize, table: &Table, output: usize) -> Vec<f64> {
+/// The axes that change, those that shrink most first: later ones then have less to do.
+pub(super) fn order(plan: &[Axis], tables: &[Table]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..plan.len()).filter(|&a| !tables[a].is_identity()).collect();
+    order.sort_by(|&a, &b| plan[a].scale.total_cmp(&plan[b].scale).then(a.cmp(&b)));
+    order
+}
+
+/// Interpolation along one axis, every operation rounded by `round`.
+fn along(
+    values: &[f64],
+    extents: &[usize],
+    axis: usize,
+    table: &Table,
+    output: usize,
+    round: fn(f64) -> f64,
+) -> Vec<f64> {
     let inner: usize = extents.iter().skip(axis + 1).product();
     let input = extents.get(axis).copied().unwrap_or(1);
     let mut out = Vec::new();
@@ -309,12 +326,11 @@ fn along(values: &[f64], extents: &[usize], axis: usize, table: &Table, output: 
             for i in 0..inner {
                 let at = |index: &i64| block.get(*index as usize * inner + i).copied().unwrap_or(0.0);
                 // A weight of nothing takes nothing, not even NaN.
-                let sum: f64 = table.index[taps.clone()]
+                let sum = table.index[taps.clone()]
                     .iter()
                     .zip(&table.weight[taps.clone()])
                     .filter(|(_, w)| **w != 0.0)
-                    .map(|(index, w)| at(index) * w)
-                    .sum();
+                    .fold(0.0, |sum, (index, w)| round(sum + round(at(index) * round(*w))));
                 out.push(base + sum);
             }
         }
@@ -359,7 +375,8 @@ mod tests {
         let x = f32s(&[1, 1, 1, 2], &[1., 3.]);
         let (mode, sizes) = (("mode", text("linear")), i64s(&[4], &[1, 1, 1, 4]));
         let empty = f32s(&[0], &[]);
-        let y = resize(&[mode.clone()], 11, &x, &[Some(&empty), Some(&empty), Some(&sizes)]).unwrap();
+        let y =
+            resize(std::slice::from_ref(&mode), 11, &x, &[Some(&empty), Some(&empty), Some(&sizes)]).unwrap();
         assert_eq!(y, f32s(&[1, 1, 1, 4], &[1., 1.5, 2.5, 3.]));
         let corners = ("coordinate_transformation_mode", text("align_corners"));
         let y = resize(&[mode, corners], 19, &x, &[None, None, Some(&i64s(&[4], &[1, 1, 1, 3]))]).unwrap();

@@ -3,7 +3,7 @@
 
 use super::OpError;
 use super::nest::{access, add, mul, push, read, scratch_in, signed};
-use super::resize::{Mode, Resize};
+use super::resize::{Mode, Resize, order};
 use super::resize_table::Table;
 use super::typed::{cast, compute_dtype};
 use crate::ir::DType;
@@ -28,9 +28,7 @@ pub(super) fn lower(op: &Resize, cx: &mut LowerCx<'_>) -> Result<(), OpError> {
     if matches!(op.mode, Mode::Nearest(_)) && tables.iter().all(|t| t.outside.is_empty()) {
         return nearest(cx, &x, &y, &tables);
     }
-    // Axes that shrink most come first: later ones then have less to do.
-    let mut order: Vec<usize> = (0..plan.len()).filter(|&a| !tables[a].is_identity()).collect();
-    order.sort_by(|&a, &b| plan[a].scale.total_cmp(&plan[b].scale).then(a.cmp(&b)));
+    let order = order(&plan, &tables);
     let Some((&last, first)) = order.split_last() else {
         return cx.copy(&x, &y);
     };
@@ -55,19 +53,6 @@ fn memory_order(view: &TensorView) -> Vec<usize> {
     let mut order: Vec<usize> = (0..view.shape.len()).collect();
     order.sort_by_key(|&a| (std::cmp::Reverse(view.strides[a]), a));
     order
-}
-
-impl Table {
-    /// Every output is its own input.
-    fn is_identity(&self) -> bool {
-        self.outside.is_empty()
-            && self
-                .index
-                .chunks(self.taps)
-                .zip(self.weight.chunks(self.taps))
-                .enumerate()
-                .all(|(o, (i, w))| i.iter().zip(w).all(|(&i, &w)| w == 0.0 || (w == 1.0 && i == o as i64)))
-    }
 }
 
 /// How the positions of an axis follow from loop variables.

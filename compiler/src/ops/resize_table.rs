@@ -70,6 +70,19 @@ pub(super) struct Table {
     pub outside: Vec<f64>,
 }
 
+impl Table {
+    /// Every output is its own input.
+    pub(super) fn is_identity(&self) -> bool {
+        self.outside.is_empty()
+            && self
+                .index
+                .chunks(self.taps)
+                .zip(self.weight.chunks(self.taps))
+                .enumerate()
+                .all(|(o, (i, w))| i.iter().zip(w).all(|(&i, &w)| w == 0.0 || (w == 1.0 && i == o as i64)))
+    }
+}
+
 impl Axis {
     /// The input position of output `x`, in the arithmetic of runtimes (`f32`), so that positions
     /// which are whole numbers on paper stay whole.

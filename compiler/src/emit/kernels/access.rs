@@ -68,7 +68,11 @@ impl Row {
 
     fn put(&self, lane: &str, value: &TokenStream) -> TokenStream {
         let (name, index) = (&self.name, self.index(lane));
-        if self.factor == 1 { quote!(#name[#index] = #value;) } else { quote!(rt::loops::put(#name, #index, #value);) }
+        if self.factor == 1 {
+            quote!(#name[#index] = #value;)
+        } else {
+            quote!(rt::loops::put(#name, #index, #value);)
+        }
     }
 }
 
@@ -139,7 +143,8 @@ impl<'a> Phase<'a> {
         };
         let reads = needed(cx.nest, values);
         let mut uses = vec![0usize; count];
-        let gathers = reads.iter().filter_map(|&r| cx.nest.reads.get(r)).flat_map(|r| &r.gather).map(|g| &g.index);
+        let gathers =
+            reads.iter().filter_map(|&r| cx.nest.reads.get(r)).flat_map(|r| &r.gather).map(|g| &g.index);
         for e in values.iter().copied().chain(gathers) {
             visit(e, &mut |e| {
                 if let Expr::Read(i) = e
@@ -203,7 +208,8 @@ impl<'a> Phase<'a> {
 
     /// Whether store `s` can be a row.
     fn row_store(&self, s: usize, reads: &[usize]) -> bool {
-        let (Some((lane, _)), Some((position, binding, _))) = (self.scope.lane, self.store_position(s)) else {
+        let (Some((lane, _)), Some((position, binding, _))) = (self.scope.lane, self.store_position(s))
+        else {
             return false;
         };
         let alone = self.cx.stores.iter().filter(|b| b.region == binding.region).count() == 1;
@@ -218,7 +224,13 @@ impl<'a> Phase<'a> {
     }
 
     /// Cuts a row out of a region: `(row, statement)`.
-    fn cut(&self, name: &str, position: &Affine, binding: Binding, write: bool) -> Result<Option<(Row, TokenStream)>, EmitError> {
+    fn cut(
+        &self,
+        name: &str,
+        position: &Affine,
+        binding: Binding,
+        write: bool,
+    ) -> Result<Option<(Row, TokenStream)>, EmitError> {
         let Some((lane, lanes)) = self.scope.lane else { return Ok(None) };
         let factor = position.factor(lane);
         if factor == 0 {
@@ -269,10 +281,20 @@ impl<'a> Phase<'a> {
             });
             let step = format::size(gather.stride.unsigned_abs());
             let term = if gather.stride.unsigned_abs() == 1 { quote!(#name) } else { quote!(#name * #step) };
-            place = if gather.stride < 0 { quote!(#place - #term) } else if position.is_zero() && g == 0 { term } else { quote!(#place + #term) };
+            place = if gather.stride < 0 {
+                quote!(#place - #term)
+            } else if position.is_zero() && g == 0 {
+                term
+            } else {
+                quote!(#place + #term)
+            };
         }
         varies |= index_varies;
-        if index_varies { self.first.extend(indices) } else { self.before.extend(indices) }
+        if index_varies {
+            self.first.extend(indices)
+        } else {
+            self.before.extend(indices)
+        }
         // A region that this phase also writes cannot be cut into rows for reading.
         let written = stores && self.cx.stores.iter().any(|b| b.region == binding.region);
         if varies && !index_varies && !written && read.gather.iter().all(|g| g.stride >= 0) {
@@ -295,7 +317,13 @@ impl<'a> Phase<'a> {
     }
 
     /// A row behind a gathered index, which does not vary in the loop.
-    fn cut_gathered(&self, r: usize, position: &Affine, place: &TokenStream, binding: Binding) -> Result<Option<(Row, TokenStream)>, EmitError> {
+    fn cut_gathered(
+        &self,
+        r: usize,
+        position: &Affine,
+        place: &TokenStream,
+        binding: Binding,
+    ) -> Result<Option<(Row, TokenStream)>, EmitError> {
         let Some((lane, lanes)) = self.scope.lane else { return Ok(None) };
         let factor = position.factor(lane);
         // The place holds the lane's variable unless it is left out; only plain rows are worth it.
@@ -314,7 +342,8 @@ impl<'a> Phase<'a> {
         debug_assert!(!place.is_empty());
         let (region, _) = self.region(binding)?;
         let (name, length) = (names::ident(&format!("r{r}")), format::size(lanes));
-        let statement = quote!(let Some(#name) = rt::loops::row::<#length, _>(#region, #start) else { return; };);
+        let statement =
+            quote!(let Some(#name) = rt::loops::row::<#length, _>(#region, #start) else { return; };);
         Ok(Some((Row { name: quote!(#name), factor, lanes }, statement)))
     }
 
@@ -329,7 +358,14 @@ impl<'a> Phase<'a> {
     }
 
     /// Names a loaded element where it is used more than once, or outside of the loop.
-    fn bind(&mut self, r: usize, element: TokenStream, dtype: DType, uses: usize, varies: bool) -> Result<(), EmitError> {
+    fn bind(
+        &mut self,
+        r: usize,
+        element: TokenStream,
+        dtype: DType,
+        uses: usize,
+        varies: bool,
+    ) -> Result<(), EmitError> {
         if varies && uses < 2 {
             let value = expr::load(element.clone(), dtype);
             self.set(r, value, element);
@@ -337,7 +373,11 @@ impl<'a> Phase<'a> {
         }
         let name = names::ident(&format!("v{r}"));
         let statement = quote!(let #name = #element;);
-        if varies { self.first.extend(statement) } else { self.before.extend(statement) }
+        if varies {
+            self.first.extend(statement)
+        } else {
+            self.before.extend(statement)
+        }
         self.set(r, expr::load(quote!(#name), dtype), quote!(#name));
         Ok(())
     }
@@ -366,7 +406,12 @@ impl<'a> Phase<'a> {
             Expr::Index(i) => varies |= self.scope.indices.get(*i).is_some_and(|p| self.varies(p)),
             Expr::Read(r) => {
                 varies |= self.read_position(*r).is_some_and(|(p, ..)| self.varies(&p))
-                    || self.cx.nest.reads.get(*r).is_some_and(|r| r.gather.iter().any(|g| self.expr_varies(&g.index)));
+                    || self
+                        .cx
+                        .nest
+                        .reads
+                        .get(*r)
+                        .is_some_and(|r| r.gather.iter().any(|g| self.expr_varies(&g.index)));
             }
             Expr::Acc(_) => varies |= self.scope.lane.is_some(),
             _ => {}
@@ -386,7 +431,9 @@ impl<'a> Phase<'a> {
             let (position, binding, dtype) =
                 self.store_position(s).ok_or_else(|| EmitError::Internal("a store is nowhere".into()))?;
             let copied = match store.value {
-                Expr::Read(r) => self.cx.nest.reads.get(r).filter(|read| read.access.dtype == dtype).map(|_| r),
+                Expr::Read(r) => {
+                    self.cx.nest.reads.get(r).filter(|read| read.access.dtype == dtype).map(|_| r)
+                }
                 _ => None,
             };
             let value = match copied.and_then(|r| self.elements.get(r).cloned().flatten()) {
@@ -401,7 +448,8 @@ impl<'a> Phase<'a> {
                     at_once.extend(quote!(#name.fill(#value);));
                 }
                 (Some(row), Some((lane, _))) => {
-                    let from = copied.and_then(|r| self.rows.get(r).cloned().flatten()).filter(|(_, unit)| *unit);
+                    let from =
+                        copied.and_then(|r| self.rows.get(r).cloned().flatten()).filter(|(_, unit)| *unit);
                     match from {
                         Some((from, _)) if row.factor == 1 => {
                             let name = &row.name;

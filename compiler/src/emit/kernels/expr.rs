@@ -85,8 +85,9 @@ pub(super) fn rust_type(dtype: DType) -> Result<TokenStream, EmitError> {
 
 /// An expression.
 pub(super) fn expr(e: &Expr, scope: &Scope<'_>) -> Result<Code, EmitError> {
-    let missing =
-        |what: &str, i: usize| EmitError::Internal(format!("an expression names {what} {i}, which is not there"));
+    let missing = |what: &str, i: usize| {
+        EmitError::Internal(format!("an expression names {what} {i}, which is not there"))
+    };
     match e {
         Expr::Read(i) => scope.reads.get(*i).cloned().flatten().ok_or_else(|| missing("read", *i)),
         Expr::Acc(i) => scope.accs.get(*i).cloned().ok_or_else(|| missing("accumulator", *i)),
@@ -259,9 +260,12 @@ fn unary(f: UnaryFn, a: &Code) -> Result<Code, EmitError> {
     let fitting = match f {
         UnaryFn::Not => dtype == DType::Bool,
         UnaryFn::BitwiseNot => dtype.is_int(),
-        UnaryFn::Abs | UnaryFn::Neg | UnaryFn::Sign | UnaryFn::Relu | UnaryFn::IsNaN | UnaryFn::IsInf { .. } => {
-            float || dtype.is_int()
-        }
+        UnaryFn::Abs
+        | UnaryFn::Neg
+        | UnaryFn::Sign
+        | UnaryFn::Relu
+        | UnaryFn::IsNaN
+        | UnaryFn::IsInf { .. } => float || dtype.is_int(),
         UnaryFn::Floor | UnaryFn::Ceil | UnaryFn::Round => float || dtype.is_int(),
         _ => float,
     };

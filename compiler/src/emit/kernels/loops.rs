@@ -125,7 +125,9 @@ fn regions(cx: &StepCx<'_>, nest: &Nest) -> Result<(Vec<Region>, [Vec<Binding>; 
         }
         let touched = match gathers {
             true => [0, len],
-            false => touched(nest, access, write).ok_or_else(|| internal("an access starts before its operand"))?,
+            false => {
+                touched(nest, access, write).ok_or_else(|| internal("an access starts before its operand"))?
+            }
         };
         if touched[1] > len {
             return Err(internal("an access leaves its operand"));
@@ -149,7 +151,8 @@ fn regions(cx: &StepCx<'_>, nest: &Nest) -> Result<(Vec<Region>, [Vec<Binding>; 
         members.push(index);
     }
     // First only what is touched is borrowed where whole operands meet, then what still meets is joined.
-    let meets = |parts: &[Part], i: usize, p: &Part| parts.iter().enumerate().any(|(j, q)| i != j && p.conflicts(q));
+    let meets =
+        |parts: &[Part], i: usize, p: &Part| parts.iter().enumerate().any(|(j, q)| i != j && p.conflicts(q));
     let narrow: Vec<bool> = parts.iter().enumerate().map(|(i, p)| meets(&parts, i, p)).collect();
     for (part, narrow) in parts.iter_mut().zip(narrow) {
         part.narrow = narrow;
@@ -195,7 +198,8 @@ fn build(
     let mut places: Vec<Option<(usize, isize)>> = vec![None; parts.len()];
     let (mut reads, mut writes) = (0, 0);
     for leader in 0..parts.len() {
-        let group: Vec<(usize, &Part)> = parts.iter().enumerate().filter(|(_, p)| p.leader == leader).collect();
+        let group: Vec<(usize, &Part)> =
+            parts.iter().enumerate().filter(|(_, p)| p.leader == leader).collect();
         let Some((_, first)) = group.first() else { continue };
         let size = first.dtype.size();
         let start = group.iter().map(|(_, p)| p.bytes()[0]).min().unwrap_or(0);

@@ -88,7 +88,12 @@ impl StepCx<'_> {
 }
 
 /// The layer of step `index`, to stand in `module`.
-pub(super) fn layer(operands: &Operands<'_>, index: usize, step: &Step, module: &Ident) -> Result<Layer, EmitError> {
+pub(super) fn layer(
+    operands: &Operands<'_>,
+    index: usize,
+    step: &Step,
+    module: &Ident,
+) -> Result<Layer, EmitError> {
     let kernel = &step.kernel;
     let name = names::ident(&format!("Layer{index:03}{}", kernel.family()));
     let cx = StepCx { operands, index, name: name.clone(), module: module.clone() };
@@ -97,7 +102,9 @@ pub(super) fn layer(operands: &Operands<'_>, index: usize, step: &Step, module: 
         Kernel::Depthwise { spec, x, w, epilogue, y } => {
             depthwise::parts(&cx, kernel, spec, [*x, *w, *y], epilogue)?
         }
-        Kernel::MatMul { spec, a, w, epilogue, y } => matmul::parts(&cx, kernel, spec, [*a, *w, *y], epilogue)?,
+        Kernel::MatMul { spec, a, w, epilogue, y } => {
+            matmul::parts(&cx, kernel, spec, [*a, *w, *y], epilogue)?
+        }
         Kernel::Pool { spec, x, y } => pool::parts(&cx, kernel, spec, *x, *y)?,
         Kernel::Softmax { spec, x, y } => softmax::parts(&cx, kernel, spec, *x, *y)?,
         Kernel::Norm { spec, x, scale, bias, y } => norm::parts(&cx, kernel, spec, *x, [*scale, *bias], *y)?,
@@ -137,8 +144,9 @@ fn doc(operands: &Operands<'_>, index: usize, step: &Step) -> Result<Vec<String>
         // Notes are the compiler's own words around names of the model.
         origins.push(step.note.replace(|c: char| c.is_control(), " "));
     }
-    let mut first = Operands::place(operands, step.kernel.writes().first().copied().ok_or_else(nothing_written)?)
-        .map(|(dtype, ..)| format!("{dtype}{:?}", step.out_shape))?;
+    let mut first =
+        Operands::place(operands, step.kernel.writes().first().copied().ok_or_else(nothing_written)?)
+            .map(|(dtype, ..)| format!("{dtype}{:?}", step.out_shape))?;
     let inputs = inputs(&step.kernel);
     if !inputs.is_empty() {
         first = format!("{inputs}` -> `{first}");

@@ -134,7 +134,8 @@ impl NestCx<'_> {
         let inner = self.innermost(outer, self.nest.extents.len());
         let reads = self.reduced_reads();
         let unit = |loop_: usize| {
-            let stride = |r: &usize| self.nest.reads.get(*r).and_then(|r| r.access.strides.get(loop_)).copied();
+            let stride =
+                |r: &usize| self.nest.reads.get(*r).and_then(|r| r.access.strides.get(loop_)).copied();
             let strides: Vec<isize> = reads.iter().filter_map(stride).collect();
             strides.contains(&1) && strides.iter().all(|s| matches!(s, 0 | 1))
         };
@@ -145,7 +146,9 @@ impl NestCx<'_> {
         let across = self.innermost(0, outer).filter(|&l| unit(l) && !gathers);
         match (across, inner) {
             (Some(l), inner) if !inner.is_some_and(unit) => self.across(l, outer),
-            (_, Some(inner)) if self.extent(inner) >= LANES && !self.nest.reductions.iter().any(positions) => {
+            (_, Some(inner))
+                if self.extent(inner) >= LANES && !self.nest.reductions.iter().any(positions) =>
+            {
                 self.in_lanes(inner, outer)
             }
             _ => self.one_by_one(inner, outer),
@@ -175,7 +178,11 @@ impl NestCx<'_> {
             let store = self.store(&indices, lane, &self.results(true)?)?;
             Ok(quote!(#declare #reduce #store))
         };
-        let start = if blocks == 1 { Affine::default() } else { Affine::default().plus(&Affine::variable("block"), width as isize) };
+        let start = if blocks == 1 {
+            Affine::default()
+        } else {
+            Affine::default().plus(&Affine::variable("block"), width as isize)
+        };
         let mut body = repeat("block", blocks, block(width, start)?);
         if rest > 0 {
             body.extend(block(rest, Affine::constant((blocks * width) as isize))?);
@@ -193,7 +200,11 @@ impl NestCx<'_> {
             }
             self.accumulate(&indices, Some(("lane", lanes)))
         };
-        let start = if blocks == 1 { Affine::default() } else { Affine::default().plus(&Affine::variable("block"), LANES as isize) };
+        let start = if blocks == 1 {
+            Affine::default()
+        } else {
+            Affine::default().plus(&Affine::variable("block"), LANES as isize)
+        };
         let mut body = repeat("block", blocks, block(LANES, start)?);
         if rest > 0 {
             body.extend(block(rest, Affine::constant((blocks * LANES) as isize))?);
@@ -239,7 +250,8 @@ impl NestCx<'_> {
             let acc = names::ident(&format!("acc{i}"));
             let dtype = expr::arithmetic(r.dtype);
             let (ty, first) = (expr::rust_type(dtype)?, identity(r.op, dtype)?);
-            let empty = lanes.is_none() && self.nest.extents.iter().rev().take(self.nest.reduce).any(|&e| e == 0);
+            let empty =
+                lanes.is_none() && self.nest.extents.iter().rev().take(self.nest.reduce).any(|&e| e == 0);
             let mutable = (!empty).then(|| quote!(mut));
             text.extend(match lanes.map(format::size) {
                 Some(n) => quote!(let #mutable #acc: [#ty; #n] = [#first; #n];),
@@ -280,7 +292,9 @@ impl NestCx<'_> {
             let value = phase.value(&r.value, &[])?;
             if value.dtype != expr::arithmetic(r.dtype) {
                 let (found, wanted) = (value.dtype, r.dtype);
-                return Err(EmitError::Internal(format!("a reduction of type {wanted} combines values of type {found}")));
+                return Err(EmitError::Internal(format!(
+                    "a reduction of type {wanted} combines values of type {found}"
+                )));
             }
             let part = |letters: &str| {
                 let name = names::ident(&format!("{letters}{i}"));
@@ -291,7 +305,14 @@ impl NestCx<'_> {
         Ok(phase.around_loop(inside))
     }
 
-    fn combine(&self, op: ReduceOp, acc: &TokenStream, at: &TokenStream, value: &Code, indices: &[Affine]) -> TokenStream {
+    fn combine(
+        &self,
+        op: ReduceOp,
+        acc: &TokenStream,
+        at: &TokenStream,
+        value: &Code,
+        indices: &[Affine],
+    ) -> TokenStream {
         let v = &value.text;
         let float = value.dtype.is_float();
         match op {

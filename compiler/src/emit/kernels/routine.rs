@@ -18,7 +18,8 @@ pub(super) fn parts(cx: &StepCx<'_>, routine: &Routine) -> Result<Parts, EmitErr
     let write_types = routine.writes.iter().map(|&o| cx.operands.name(o));
     let params = routine.params.iter().map(param);
     let arguments = reads.iter().chain(&writes).map(|i| quote!(#i)).chain(params);
-    let (output, end) = if routine.fallible { (quote!(rt::Fault), quote!()) } else { (quote!(()), quote!(;)) };
+    let (output, end) =
+        if routine.fallible { (quote!(rt::Fault), quote!()) } else { (quote!(()), quote!(;)) };
     Ok(Parts {
         items: quote!(
             impl rt::Task for #name<'_> {

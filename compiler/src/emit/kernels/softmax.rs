@@ -12,5 +12,12 @@ pub(super) fn parts(
     x: Operand,
     y: Operand,
 ) -> Result<Parts, EmitError> {
-    cx.kernel(kernel, "softmax", "SoftmaxLayer", "SoftmaxSpec", spec::softmax(spec), &[("X", Some(x)), ("Y", Some(y))])
+    cx.kernel(
+        kernel,
+        "softmax",
+        "SoftmaxLayer",
+        "SoftmaxSpec",
+        spec::softmax(spec),
+        &[("X", Some(x)), ("Y", Some(y))],
+    )
 }

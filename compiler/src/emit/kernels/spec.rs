@@ -5,8 +5,8 @@ use quote::quote;
 
 use crate::emit::format::{float32, size};
 use crate::kernel::spec::{
-    Activation, ConvSpec, DepthwiseSpec, Epilogue, MatMulSpec, NormKind, NormSpec, PackSpec, PoolKind, PoolSpec,
-    Residual, Scale, SoftmaxSpec, View,
+    Activation, ConvSpec, DepthwiseSpec, Epilogue, MatMulSpec, NormKind, NormSpec, PackSpec, PoolKind,
+    PoolSpec, Residual, Scale, SoftmaxSpec, View,
 };
 
 fn triple(v: [usize; 3]) -> TokenStream {
