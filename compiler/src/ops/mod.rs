@@ -25,6 +25,8 @@ pub mod group_norm;
 mod identity;
 pub mod layer_norm;
 mod list;
+#[cfg(test)]
+mod lowered_tests;
 pub mod lrn;
 pub mod matmul;
 mod matmul_lower;

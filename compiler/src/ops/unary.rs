@@ -255,7 +255,7 @@ impl Unary {
 }
 
 /// Functions that integers have, in arithmetic wide enough not to wrap.
-fn of_int(f: UnaryFn, x: i128) -> Option<i128> {
+pub(super) fn of_int(f: UnaryFn, x: i128) -> Option<i128> {
     match f {
         UnaryFn::Abs => Some(x.abs()),
         UnaryFn::Neg => Some(-x),
