@@ -301,7 +301,7 @@ fn shape_flag(info: &ValueInfoProto, ty: Option<&Declared<'_>>, dims: &BTreeMap<
 }
 
 /// An argument as a shell takes it.
-fn quoted(argument: &str) -> String {
+pub(super) fn quoted(argument: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-=./:,".contains(c);
     if argument.chars().all(plain) { argument.to_owned() } else { format!("'{argument}'") }
 }

@@ -1,11 +1,11 @@
 //! Limits that keep a damaged or hostile model from exhausting the machine.
 
 /// Bytes of a model file. Devices that edgec writes for hold far less.
-pub const MAX_FILE_BYTES: u64 = 1 << 30;
+pub const MAX_FILE_BYTES: u64 = 512 << 20;
 
 /// Bytes of all tensors of a model together. Several tensors may name the same external bytes, so
 /// the size of files alone bounds nothing.
-pub const MAX_CONSTANT_BYTES: usize = 768 << 20;
+pub const MAX_CONSTANT_BYTES: usize = 512 << 20;
 
 /// Nodes walked, those of inlined functions and branches counted at each use: functions that call
 /// each other twice grow as a power of two. The largest models that fit a device have some 20,000.

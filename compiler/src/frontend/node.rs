@@ -2,7 +2,7 @@
 
 use super::attrs::{self, Decoded};
 use super::constant::constant;
-use super::inputs::size_problem;
+use super::inputs::{quoted, size_problem};
 use super::limits::FOLD_RESULT_BYTES;
 use super::scope::{Scope, Slot};
 use super::walk::{Frame, Stop, Walker, plain_domain};
@@ -11,6 +11,7 @@ use crate::ir::{Origin, Tensor, ValueId};
 use crate::onnx::proto::NodeProto;
 use crate::onnx::{AttrReader, NodeView};
 use crate::ops::{Fact, Importer, Inputs, OpError, OpKind, Type};
+use std::collections::BTreeSet;
 
 /// Operands shown with a diagnostic.
 const OPERANDS_SHOWN: usize = 12;
@@ -163,7 +164,7 @@ impl<'m> Walker<'m> {
         result.unwrap_or_else(|problem| {
             let at = self.node_ref(node, &origin, operands);
             let problem = match problem {
-                NodeError::Op(e) => Diagnostic::from_op(&e, at),
+                NodeError::Op(e) => self.explained(&e, operands, at),
                 NodeError::Other(d) => d.at(at),
             };
             self.problems.push(problem);
@@ -171,21 +172,60 @@ impl<'m> Walker<'m> {
         })
     }
 
+    /// An operator's error; where an operand had to be known, with the inputs to bind.
+    fn explained(&self, e: &OpError, operands: &Operands, at: NodeRef) -> Diagnostic {
+        let d = Diagnostic::from_op(e, at);
+        if !matches!(e, OpError::NotConstant(_)) {
+            return d;
+        }
+        // Operand 0 is the data; what decides shapes comes behind it, where there is more than one.
+        let skip = usize::from(operands.values.len() > 1);
+        let flags: Vec<String> = self
+            .sources(operands.values.iter().skip(skip).flatten().copied())
+            .into_iter()
+            .take(3)
+            .map(|v| format!("`--bind {}=VALUE`", quoted(&self.graph.value(v).name)))
+            .collect();
+        if flags.is_empty() {
+            return d;
+        }
+        d.with_help(format!("give it as an initializer, or bind what it comes from: {}", flags.join(", ")))
+    }
+
+    /// The graph's inputs that the given values are computed from, in the model's order.
+    fn sources(&self, from: impl Iterator<Item = ValueId>) -> Vec<ValueId> {
+        let mut pending: Vec<ValueId> = from.collect();
+        let mut seen: BTreeSet<ValueId> = pending.iter().copied().collect();
+        while let Some(v) = pending.pop() {
+            let producer = self.graph.producer(v).filter(|_| self.graph.constant(v).is_none());
+            for &input in producer.iter().flat_map(|(_, n)| n.inputs.iter().flatten()) {
+                if seen.insert(input) {
+                    pending.push(input);
+                }
+            }
+        }
+        self.graph.inputs.iter().copied().filter(|v| seen.contains(v)).collect()
+    }
+
     /// The importer with the largest version that the model's operator set has reached.
     fn importer(&self, origin: &Origin, node: &NodeProto) -> Result<Importer, Box<Diagnostic>> {
-        let named = || {
-            self.importers.iter().filter(|i| i.name.domain == origin.domain && i.name.op_type == node.op_type)
-        };
-        if let Some(found) =
-            named().filter(|i| i.name.since <= origin.opset).max_by_key(|i| i.name.since).copied()
-        {
-            return Ok(found);
+        // Sorted by domain, name and version: the versions of one operator lie together.
+        let key = |i: &Importer| (i.name.domain, i.name.op_type, i.name.since);
+        let first = self
+            .importers
+            .partition_point(|i| (i.name.domain, i.name.op_type) < (origin.domain.as_str(), &node.op_type));
+        let last = self
+            .importers
+            .partition_point(|i| key(i) <= (origin.domain.as_str(), node.op_type.as_str(), origin.opset));
+        let same = |i: &&Importer| i.name.domain == origin.domain && i.name.op_type == node.op_type;
+        if let Some(found) = last.checked_sub(1).and_then(|i| self.importers.get(i)).filter(same) {
+            return Ok(*found);
         }
         let full = match origin.domain.as_str() {
             "" => origin.op_type.clone(),
             domain => format!("{domain}.{}", origin.op_type),
         };
-        let d = match named().map(|i| i.name.since).min() {
+        let d = match self.importers.get(first).filter(same).map(|i| i.name.since) {
             Some(since) => Diagnostic::error(
                 Code::UnsupportedOp,
                 format!(

@@ -15,8 +15,9 @@ use prost::bytes::Bytes;
 use std::fmt;
 use std::sync::Arc;
 
-/// Bytes of one tensor's elements: protobuf's own limit on a message, and far beyond any device here.
-pub const MAX_TENSOR_BYTES: usize = 1 << 30;
+/// Bytes of one tensor's elements: far beyond any device here. While a tensor is read, its bytes are
+/// in memory twice.
+pub const MAX_TENSOR_BYTES: usize = 256 << 20;
 
 /// Dimensions of a tensor. ONNX sets no limit; exporters stay below 7.
 pub const MAX_RANK: usize = 12;
