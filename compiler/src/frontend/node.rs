@@ -175,7 +175,7 @@ impl<'m> Walker<'m> {
     /// An operator's error; where an operand had to be known, with the inputs to bind.
     fn explained(&self, e: &OpError, operands: &Operands, at: NodeRef) -> Diagnostic {
         let d = Diagnostic::from_op(e, at);
-        if !matches!(e, OpError::NotConstant(_)) {
+        if !matches!(e, OpError::NotConstant(_)) || self.problems.is_full() {
             return d;
         }
         // Operand 0 is the data; what decides shapes comes behind it, where there is more than one.
@@ -184,7 +184,7 @@ impl<'m> Walker<'m> {
             .sources(operands.values.iter().skip(skip).flatten().copied())
             .into_iter()
             .take(3)
-            .map(|v| format!("`--bind {}=VALUE`", quoted(&self.graph.value(v).name)))
+            .map(|v| format!("`--bind {}`", quoted(&format!("{}=VALUE", self.graph.value(v).name))))
             .collect();
         if flags.is_empty() {
             return d;

@@ -61,6 +61,11 @@ impl Problems {
         self.errors > 0
     }
 
+    /// Whether further errors are only counted.
+    pub fn is_full(&self) -> bool {
+        self.errors >= MAX_ERRORS
+    }
+
     /// All of it; groups first, since they are what a user looks for.
     pub fn finish(self) -> Diagnostics {
         let mut out = Diagnostics::new();

@@ -238,3 +238,18 @@ fn damaged_files_do_not_panic() {
         let _ = parse_model(&text[i..]);
     }
 }
+
+#[test]
+fn operands_to_bind_are_named() {
+    let text = "g (float[2, 3] x, int64[2] \"the shape\") => (y) {
+        s = Identity(\"the shape\") y = Reshape(x, s)
+    }";
+    let diagnostics = import_text(text).unwrap_err();
+    let found: Vec<(Code, Option<&str>)> = diagnostics.iter().map(|d| (d.code, d.help.as_deref())).collect();
+    let help = "give it as an initializer, or bind what it comes from: `--bind 'the shape=VALUE'`";
+    assert_eq!(found, [(Code::NotConstant, Some(help))]);
+    let mut options = Options::default();
+    options.binds.insert("the shape".into(), Tensor::vector(&[3i64, -1]));
+    let imported = import_with(text, &options).unwrap();
+    assert_eq!(imported.graph.value(imported.graph.outputs[0].1).shape.dims(), [3, 2]);
+}
