@@ -190,7 +190,7 @@ pub fn of_kernel(kernel: &Kernel, len: impl Fn(Operand) -> usize) -> Vec<Touch> 
             ];
             vec![read(*x, Footprint::of_loops(spec.offset, loops)), write(*y, all(*y))]
         }
-        Kernel::Loops(loops) => of_nests(loops, len),
+        Kernel::Loops(loops) => of_nests(loops),
         Kernel::Routine(r) => {
             let reads = r.reads.iter().map(|&o| read(o, all(o)));
             reads.chain(r.writes.iter().map(|&o| write(o, all(o)))).collect()
@@ -211,7 +211,7 @@ fn of_matmul(s: &MatMulSpec) -> [Footprint; 3] {
     ]
 }
 
-fn of_nests(loops: &Loops, len: impl Fn(Operand) -> usize) -> Vec<Touch> {
+fn of_nests(loops: &Loops) -> Vec<Touch> {
     let mut list = Vec::new();
     for nest in &loops.nests {
         let outer = nest.extents.len().saturating_sub(nest.reduce);
@@ -220,11 +220,10 @@ fn of_nests(loops: &Loops, len: impl Fn(Operand) -> usize) -> Vec<Touch> {
         };
         for r in &nest.reads {
             let operand = r.access.operand;
-            let footprint = if r.gather.is_empty() {
-                of(&r.access, &nest.extents)
-            } else {
-                Footprint::dense(0, len(operand))
-            };
+            // An index read at run time is clamped to its axis.
+            let loops = nest.extents.iter().copied().zip(r.access.strides.iter().copied());
+            let gathers = r.gather.iter().map(|g| (g.extent, g.stride));
+            let footprint = Footprint::of_loops(r.access.offset, loops.chain(gathers));
             list.push(Touch { operand, footprint, write: false });
         }
         for s in &nest.stores {

@@ -1,8 +1,16 @@
 //! The plan as the generated crate states it: who writes what, who reads it. Emission prints it as
 //! `const PLAN`, and rustc runs `rt::plan::check` over it.
+//!
+//! A value is named by its bytes, so the table says which steps made them: those that wrote into the read
+//! buffer's range before. Pieces that one step writes into a buffer that held nothing before (a rim of
+//! zeros) stand as one range from the first to the last.
 
+use super::footprint::Footprint;
+use super::{Bytes, Plan, bytes};
+use crate::kernel::{BufferId, Operand};
+use crate::schedule::Schedule;
 use edgec_runtime::kernels::Form;
-use edgec_runtime::plan::Range;
+use edgec_runtime::plan::{CALLER, Range};
 
 /// One entry per step, then one that reads the outputs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -29,4 +37,172 @@ pub struct TableRead {
     pub writers: Vec<usize>,
     /// How the reading step's writes may lie.
     pub form: Form,
+}
+
+/// The table of a plan: one entry per step, and one for the caller who reads the outputs.
+pub fn table(schedule: &Schedule, plan: &Plan) -> PlanTable {
+    let mut done = Done { writes: vec![Vec::new(); schedule.buffers.len()] };
+    for port in &schedule.inputs {
+        if let Operand::Buffer(b) = port.operand {
+            done.wrote(b, CALLER, Footprint::dense(0, usize::MAX));
+        }
+    }
+    let mut steps = Vec::with_capacity(schedule.steps.len() + 1);
+    for index in 0..schedule.steps.len() {
+        steps.push(done.step(index, &bytes(schedule, &plan.offsets, index)));
+    }
+    let outputs = schedule.outputs.iter().filter_map(|port| {
+        let Operand::Buffer(b) = port.operand else { return None };
+        let buffer = schedule.buffers.get(b.0 as usize)?;
+        let start = *plan.offsets.get(b.0 as usize)?;
+        let whole = Footprint::dense(start, buffer.len * buffer.dtype.size());
+        Some(done.reads(b, whole, &[]))
+    });
+    let reads = outputs.flatten().collect();
+    steps.push(TableStep { writes: Vec::new(), reads });
+    PlanTable { steps }
+}
+
+/// What was written so far.
+struct Done {
+    /// For each buffer, who wrote which bytes of it.
+    writes: Vec<Vec<(usize, Footprint)>>,
+}
+
+impl Done {
+    fn wrote(&mut self, buffer: BufferId, step: usize, footprint: Footprint) {
+        if let Some(list) = self.writes.get_mut(buffer.0 as usize) {
+            list.push((step, footprint));
+        }
+    }
+
+    fn so_far(&self, buffer: BufferId) -> &[(usize, Footprint)] {
+        self.writes.get(buffer.0 as usize).map_or(&[], Vec::as_slice)
+    }
+
+    fn step(&mut self, index: usize, touches: &[Bytes]) -> TableStep {
+        // Several pieces of one buffer become one range, or the ones that hold the others.
+        let mut writes: Vec<(BufferId, Footprint)> = Vec::new();
+        for touch in touches.iter().filter(|t| t.write) {
+            match writes.iter_mut().find(|(b, _)| *b == touch.buffer) {
+                Some((_, print)) if covers(print, &touch.footprint) => {}
+                Some((_, print)) if covers(&touch.footprint, print) => *print = touch.footprint,
+                Some((_, print)) => {
+                    let (start, end) =
+                        (print.start.min(touch.footprint.start), print.end().max(touch.footprint.end()));
+                    *print = Footprint::dense(start, end - start);
+                }
+                None => writes.push((touch.buffer, touch.footprint)),
+            }
+        }
+        let mut reads: Vec<TableRead> = Vec::new();
+        for (position, touch) in touches.iter().enumerate().filter(|(_, t)| !t.write) {
+            // What an earlier nest of the step itself wrote is not for others to have made.
+            let own = touches.iter().take(position).any(|t| t.write && t.buffer == touch.buffer);
+            if own && self.so_far(touch.buffer).iter().all(|(_, w)| !w.meets(&touch.footprint)) {
+                continue;
+            }
+            for read in self.reads(touch.buffer, touch.footprint, &writes) {
+                if !reads.contains(&read) {
+                    reads.push(read);
+                }
+            }
+        }
+        for &(buffer, footprint) in &writes {
+            self.wrote(buffer, index, footprint);
+        }
+        TableStep { writes: writes.iter().map(|(_, f)| range(f)).collect(), reads }
+    }
+
+    /// A read and who made what it reads. Where rows of a value were written at another pitch than they
+    /// are read, the read stands for everything from its first to its last byte. Where what it reads lies
+    /// in several blocks, one behind another and each made by writers of its own (parts of nested
+    /// concatenations), there is one read for each.
+    fn reads(&self, buffer: BufferId, footprint: Footprint, own: &[(BufferId, Footprint)]) -> Vec<TableRead> {
+        let so_far = self.so_far(buffer);
+        let mixed = !footprint.is_dense()
+            && so_far.iter().any(|(_, w)| w.meets(&footprint) && !w.is_dense() && w.pitch != footprint.pitch);
+        let footprint = if mixed { footprint.hull() } else { footprint };
+        let makers: Vec<Footprint> = so_far.iter().map(|(_, w)| *w).filter(|w| w.meets(&footprint)).collect();
+        let pieces: Vec<Footprint> = cuts(&footprint, &makers)
+            .windows(2)
+            .filter_map(|c| Some(clip(&footprint, *c.first()?, *c.get(1)?)))
+            .collect();
+        let whole = pieces.iter().map(Footprint::elements).sum::<usize>() == footprint.elements();
+        let pieces = if whole { pieces } else { vec![footprint] };
+        let read = |piece: &Footprint| {
+            let mut writers: Vec<usize> =
+                so_far.iter().filter(|(_, w)| w.meets(piece)).map(|(step, _)| *step).collect();
+            writers.dedup();
+            let meets = own.iter().any(|(_, w)| w.meets(piece));
+            TableRead {
+                range: range(piece),
+                writers,
+                form: if meets { Form::Overlap } else { Form::Disjoint },
+            }
+        };
+        pieces.iter().filter(|p| p.rows > 0).map(read).collect()
+    }
+}
+
+/// Where to cut a read so that each of its writers holds rows of a piece from the first to the last, or none:
+/// at the rows where a writer starts or stops. One piece where all writers are dense.
+fn cuts(read: &Footprint, writers: &[Footprint]) -> Vec<usize> {
+    let mut cuts = vec![read.start, read.end()];
+    if let Some(pitch) = writers.iter().find(|w| !w.is_dense()).map(|w| w.pitch) {
+        for w in writers {
+            let ends = if w.is_dense() {
+                [Some(w.start), Some(w.end())]
+            } else {
+                // The read's row that holds the writer's first run, and the one behind its last.
+                let ahead = (w.start % pitch + pitch - read.start % pitch) % pitch;
+                let row = w.start.checked_sub(ahead);
+                [row, row.map(|r| r + w.rows * pitch)]
+            };
+            cuts.extend(ends.into_iter().flatten().filter(|&c| read.start < c && c < read.end()));
+        }
+    }
+    cuts.sort_unstable();
+    cuts.dedup();
+    cuts
+}
+
+/// The part of a footprint from `start` to `end`, in whole runs where it has several.
+fn clip(f: &Footprint, start: usize, end: usize) -> Footprint {
+    if f.is_dense() {
+        let (start, end) = (f.start.max(start), f.end().min(end));
+        return Footprint::dense(start, end.saturating_sub(start));
+    }
+    let first = start.saturating_sub(f.start).div_ceil(f.pitch);
+    let last = match end.checked_sub(f.start + f.run) {
+        Some(room) => (room / f.pitch + 1).min(f.rows),
+        None => 0,
+    };
+    if first >= last {
+        return Footprint::NOTHING;
+    }
+    Footprint { start: f.start + first * f.pitch, rows: last - first, ..*f }
+}
+
+/// Whether `b` lies within `a` for sure.
+fn covers(a: &Footprint, b: &Footprint) -> bool {
+    if a.is_dense() {
+        return a.start <= b.start && b.end() <= a.end();
+    }
+    let inside = |start: usize, end: usize| {
+        let within = (start - a.start) % a.pitch;
+        within + (end - start) <= a.run
+    };
+    if a.start > b.start || b.end() > a.end() {
+        return false;
+    }
+    if b.is_dense() {
+        inside(b.start, b.end())
+    } else {
+        a.pitch == b.pitch && inside(b.start, b.start + b.run)
+    }
+}
+
+fn range(f: &Footprint) -> Range {
+    Range::strided(f.start, f.run, f.pitch, f.rows)
 }

@@ -58,7 +58,7 @@ impl Op for Concat {
     }
 
     fn layout(&self) -> LayoutRule {
-        LayoutRule::Follow
+        LayoutRule::Join { axis: self.axis }
     }
 
     fn lower(&self, cx: &mut LowerCx<'_>) -> Result<(), OpError> {

@@ -125,8 +125,8 @@ pub enum LayoutRule {
     /// operands are produced in their part of the result where they can be, and `LowerCx::copy`
     /// between an operand and its part is then no code.
     Join {
-        /// Axis, not negative.
-        axis: usize,
+        /// Axis; negative counts from the end.
+        axis: i64,
     },
 }
 

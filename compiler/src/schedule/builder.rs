@@ -66,10 +66,8 @@ impl Builder {
         hasher.write(&bytes);
         let same = self.known_constants.entry(hasher.finish()).or_default();
         for &id in same.iter() {
-            if let Some(c) = self.constants.get(id.0 as usize) {
-                if c.dtype == dtype && c.bytes == bytes {
-                    return Operand::Const(id);
-                }
+            if self.constants.get(id.0 as usize).is_some_and(|c| c.dtype == dtype && c.bytes == bytes) {
+                return Operand::Const(id);
             }
         }
         let id = ConstId(self.constants.len() as u32);
@@ -313,10 +311,10 @@ impl Builder {
         let order = channels_last(graph.value(v).shape.rank());
         let place = self.place(graph, v, Some(&order))?;
         if let Some(s) = spatial(&place) {
-            if let (Some(halo), true, 1) = (self.rims.get(&v), need.fill == Some(0.0), s.c_stride) {
-                if let Some(view) = halo.within(s, need) {
-                    return Ok(super::Spatial { operand: place.operand, view, pads: [0; 3] });
-                }
+            if let (Some(halo), true, 1) = (self.rims.get(&v), need.fill == Some(0.0), s.c_stride)
+                && let Some(view) = halo.within(s, need)
+            {
+                return Ok(super::Spatial { operand: place.operand, view, pads: [0; 3] });
             }
             if s.c_stride == 1 || (need.planar && (s.strides[2] == 1 || s.extent[2] == 1)) {
                 return Ok(super::Spatial { operand: place.operand, view: s, pads: need.pads });

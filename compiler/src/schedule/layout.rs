@@ -18,9 +18,9 @@ use std::collections::BTreeMap;
 /// A planar image of at most this many channels is read as it is.
 const PLANAR_CHANNELS: usize = 4;
 
-/// A separate conversion reads and writes every byte; an elementwise loop that changes the layout while it
-/// computes pays for its scattered reads only.
-const STEP_COST: usize = 2;
+/// A separate conversion reads and writes every byte and needs memory of its own; an elementwise loop that
+/// changes the layout while it computes pays for its scattered reads only.
+const STEP_COST: usize = 3;
 
 /// How far wishes are traced through views.
 const VIEW_DEPTH: usize = 8;

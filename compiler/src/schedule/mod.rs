@@ -1,7 +1,7 @@
 //! Graph → steps: lowering, layouts, packing.
 //!
 //! [`lower`] decides, in this order: the order of execution ([`order`]); how each value's axes lie
-//! ([`layout`]); which values are produced in their part of a concatenation ([`join`]); which are stored
+//! ([`layout`]); which values are produced in their part of a concatenation ([`home`]); which are stored
 //! with a rim of zeros ([`halo`]). Then every node's `lower` runs once, in order, and says what the device
 //! does; the decisions reach it only through the views that [`LowerCx`] hands out.
 
@@ -11,7 +11,12 @@ mod halo;
 mod home;
 mod layout;
 mod nests;
+mod order;
 mod probe;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use cx::{LowerCx, Spatial, SpatialNeed};
@@ -19,6 +24,7 @@ pub use view::TensorView;
 
 use crate::ir::{DType, NodeId, Origin, ValueId};
 use crate::kernel::{Buffer, Constant, Kernel, Operand};
+use crate::memory::{PlanOptions, SCALAR_ALIGN, VECTOR_ALIGN};
 use crate::ops::{Graph, Node, OpError, Type};
 use builder::{Builder, Decisions};
 use std::collections::BTreeMap;
@@ -71,6 +77,16 @@ pub struct Schedule {
     pub outputs: Vec<Port>,
 }
 
+impl Schedule {
+    /// Number of elements of an operand.
+    pub fn len_of(&self, operand: Operand) -> usize {
+        match operand {
+            Operand::Buffer(b) => self.buffers.get(b.0 as usize).map_or(0, |b| b.len),
+            Operand::Const(c) => self.constants.get(c.0 as usize).map_or(0, |c| c.len),
+        }
+    }
+}
+
 /// Layout in which the caller hands over an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum InputLayout {
@@ -91,6 +107,13 @@ pub struct ScheduleOptions {
     pub input_layouts: BTreeMap<String, InputLayout>,
 }
 
+impl ScheduleOptions {
+    /// What goes with it in the memory plan: vector levels want whole cache lines.
+    pub fn memory(&self) -> PlanOptions {
+        PlanOptions { align: if self.halo { VECTOR_ALIGN } else { SCALAR_ALIGN } }
+    }
+}
+
 /// Why a node could not be lowered.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LowerError {
@@ -102,9 +125,11 @@ pub struct LowerError {
 
 /// Lowers a graph. Every node that cannot be lowered is reported, not only the first.
 pub fn lower(graph: &Graph, options: &ScheduleOptions) -> Result<Schedule, Vec<LowerError>> {
+    let graph = &order::best(graph);
     let input_orders: BTreeMap<ValueId, Order> =
         graph.inputs.iter().map(|&v| (v, input_order(graph, v, options))).collect();
     let mut decisions = Decisions { orders: layout::choose(graph, &input_orders), ..Decisions::default() };
+    home::choose(graph, &mut decisions);
     if options.halo {
         halo::choose(graph, &mut decisions);
     }
