@@ -12,6 +12,7 @@ pub mod clip;
 pub mod concat;
 pub mod conv;
 mod conv_lower;
+pub mod conv_transpose;
 pub mod cum_sum;
 pub mod dropout;
 mod error;
@@ -50,6 +51,7 @@ pub mod space;
 pub mod split;
 #[cfg(test)]
 mod testing;
+pub mod topk;
 pub mod transpose;
 pub mod trilu;
 mod typed;

@@ -26,13 +26,24 @@ pub(super) fn conv(cx: &mut LowerCx<'_>, i: usize, layout: pack::Conv) -> Result
         return Ok(cx.blob("weights", &packed));
     }
     let w = cx.read(i)?;
+    let (&[so, si], kernel) = (
+        w.strides.first_chunk::<2>().ok_or_else(|| OpError::internal("weights of rank below 2"))?,
+        w.strides.iter().skip(2).copied().zip(w.shape.iter().skip(2).copied()).collect::<Vec<_>>(),
+    );
+    conv_at_run_time(cx, &w, [so * signed(layout.out_channels)?, so, si], &kernel, layout)
+}
+
+/// Weights packed by loop nests. `strides`: from group to group, output channel to output channel,
+/// input channel to input channel; `kernel`: stride and extent of each axis of the kernel.
+pub(super) fn conv_at_run_time(
+    cx: &mut LowerCx<'_>,
+    w: &TensorView,
+    [sg, so, si]: [isize; 3],
+    kernel: &[(isize, usize)],
+    layout: pack::Conv,
+) -> Result<Operand, OpError> {
     let operand = cx.scratch("packed weights", DType::F32, layout.packed_len());
     let packed = vector_view(operand, layout.packed_len());
-    let (&[so, si], kernel, tap_strides) = (
-        w.strides.first_chunk::<2>().ok_or_else(|| OpError::internal("weights of rank below 2"))?,
-        &w.shape[2..],
-        &w.strides[2..],
-    );
     let rest = layout.out_channels % LANES;
     let full = layout.out_channels / LANES;
     let rows = layout.rows();
@@ -49,10 +60,10 @@ pub(super) fn conv(cx: &mut LowerCx<'_>, i: usize, layout: pack::Conv) -> Result
         }
         let first = if width == LANES && lanes == LANES { 0 } else { full * LANES };
         let mut extents = vec![layout.groups, panels];
-        let mut from = vec![so * signed(layout.out_channels)?, so * signed(LANES)?];
+        let mut from = vec![sg, so * signed(LANES)?];
         let mut to = vec![signed(layout.group_len())?, signed(LANES * rows)?];
-        for (axis, (&k, &s)) in kernel.iter().zip(tap_strides).enumerate() {
-            let inner: usize = kernel[axis + 1..].iter().product();
+        for (axis, &(s, k)) in kernel.iter().enumerate() {
+            let inner: usize = kernel.iter().skip(axis + 1).map(|k| k.1).product();
             extents.push(k);
             from.push(s);
             to.push(signed(inner * layout.in_channels * width)?);
@@ -63,7 +74,7 @@ pub(super) fn conv(cx: &mut LowerCx<'_>, i: usize, layout: pack::Conv) -> Result
         nests.push(Nest {
             extents,
             reduce: 0,
-            reads: vec![read(&w, so * signed(first)?, from)?],
+            reads: vec![read(w, so * signed(first)?, from)?],
             reductions: Vec::new(),
             stores: vec![Store { access: access(&packed, signed(first * rows)?, to)?, value: Expr::Read(0) }],
         });

@@ -247,7 +247,12 @@ impl Taps {
     }
 }
 
-fn extents(attrs: &mut AttrReader<'_>, name: &str, least: i64) -> Result<Option<Vec<usize>>, OpError> {
+/// A list attribute of extents, none below `least`.
+pub(super) fn extents(
+    attrs: &mut AttrReader<'_>,
+    name: &str,
+    least: i64,
+) -> Result<Option<Vec<usize>>, OpError> {
     let Some(values) = attrs.ints(name)? else { return Ok(None) };
     if let Some(bad) = values.iter().find(|&&v| v < least || v > MAX_EXTENT) {
         return Err(OpError::invalid(format!("`{name}` holds {bad}, expected {least} to {MAX_EXTENT}")));

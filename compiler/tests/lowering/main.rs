@@ -247,6 +247,38 @@ fn convolutions_of_other_types_and_ranks() {
     );
 }
 
+#[test]
+fn transposed_convolutions() {
+    let strided = [
+        ("strides", ints(&[2, 1])),
+        ("pads", ints(&[1, 0, 0, 1])),
+        ("output_padding", ints(&[1, 0])),
+        ("dilations", ints(&[1, 2])),
+        ("group", Attr::Int(2)),
+    ];
+    for dtype in [DType::F32, DType::F16, DType::F64] {
+        case("ConvTranspose", 22, &strided, &typed(dtype, &[&[2, 4, 3, 4], &[4, 9, 3, 2], &[18]]), 1);
+        // Pads wider than the kernel cut the input; so do shapes smaller than the product.
+        let cut = [("pads", ints(&[3, 2])), ("strides", ints(&[2]))];
+        case("ConvTranspose", 22, &cut, &typed(dtype, &[&[1, 2, 6], &[2, 3, 2]]), 1);
+        let shaped = [("output_shape", ints(&[14])), ("strides", ints(&[2]))];
+        case("ConvTranspose", 22, &shaped, &typed(dtype, &[&[1, 2, 6], &[2, 3, 2]]), 1);
+    }
+    case("ConvTranspose", 11, &[], &typed(DType::F32, &[&[1, 2, 2, 3, 2], &[2, 3, 2, 1, 2], &[3]]), 1);
+}
+
+#[test]
+fn best_of_an_axis() {
+    let k = Known(Tensor::vector(&[3i64]));
+    for dtype in [DType::F32, DType::F16, DType::F64, DType::I32, DType::U8] {
+        for (axis, largest) in [(-1, 1), (1, 0), (0, 1)] {
+            let attrs = [("axis", Attr::Int(axis)), ("largest", Attr::Int(largest))];
+            let x = Data(noise(dtype, &[4, 3, 5], 3));
+            case("TopK", 11, &attrs, &[x, k.clone()], 2);
+        }
+    }
+}
+
 fn fused(residual: Residual) -> Fused {
     Fused { scale: Some(0.5), residual, activation: Activation::PRelu }
 }

@@ -4,7 +4,7 @@
 use edgec::ir::{DType, Tensor, bf16, f16};
 use edgec::kernel::expr::{BinaryFn, CompareFn, Expr, ReduceOp, Scalar, UnaryFn};
 use edgec::kernel::spec::{Activation, ConvSpec, Epilogue, NormKind, PoolKind, Residual, Scale, View};
-use edgec::kernel::{Access, EpilogueOperands, Kernel, Nest, Operand};
+use edgec::kernel::{Access, EpilogueOperands, Kernel, Nest, Operand, Param, Routine};
 use edgec::schedule::Schedule;
 use edgec_runtime::pack;
 
@@ -233,7 +233,37 @@ fn execute(m: &mut Memory, kernel: &Kernel) {
                 }
             }
         }
-        other => panic!("no simulation of {}", other.family()),
+        Kernel::Routine(r) => routine(m, r),
+    }
+}
+
+fn routine(m: &mut Memory, r: &Routine) {
+    let ("topk::topk", [x], [values, places]) = (r.function, &r.reads[..], &r.writes[..]) else {
+        panic!("no simulation of {}", r.function)
+    };
+    let [Param::Usize(outer), Param::Usize(len), Param::Usize(inner), Param::Usize(k), Param::Bool(largest)] =
+        r.params[..]
+    else {
+        panic!("topk with {:?}", r.params)
+    };
+    for o in 0..outer {
+        for i in 0..inner {
+            let from = |l: usize| m.get(*x, (o * len + l) * inner + i);
+            let number = |l: usize| match from(l) {
+                Val::I(v) => v as f64,
+                v => v.f(),
+            };
+            let mut order: Vec<usize> = (0..len).collect();
+            order.sort_by(|&a, &b| {
+                let by = number(a).total_cmp(&number(b));
+                if largest { by.reverse() } else { by }
+            });
+            let best: Vec<(usize, Val)> = order.into_iter().take(k).map(|l| (l, from(l))).collect();
+            for (n, (l, v)) in best.into_iter().enumerate() {
+                m.put(*values, (o * k + n) * inner + i, v);
+                m.put(*places, (o * k + n) * inner + i, Val::I(l as i64));
+            }
+        }
     }
 }
 
