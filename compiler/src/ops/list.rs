@@ -72,6 +72,7 @@ define_ops! {
         ConvTranspose => conv_transpose::ConvTranspose,
         CumSum => cum_sum::CumSum,
         Dropout => dropout::Dropout,
+        Einsum => einsum::Einsum,
         Expand => expand::Expand,
         EyeLike => fill::EyeLike,
         Gather => gather::Gather,

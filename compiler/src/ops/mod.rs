@@ -15,6 +15,7 @@ mod conv_lower;
 pub mod conv_transpose;
 pub mod cum_sum;
 pub mod dropout;
+pub mod einsum;
 mod error;
 pub mod expand;
 mod facts;

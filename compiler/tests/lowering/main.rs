@@ -268,6 +268,22 @@ fn transposed_convolutions() {
 }
 
 #[test]
+fn sums_of_products() {
+    let cases: &[(&str, &[&[usize]])] = &[
+        ("bij,bjk->bik", &[&[2, 3, 4], &[2, 4, 5]]),
+        ("bhqd,bhkd->bhqk", &[&[1, 2, 3, 4], &[1, 2, 5, 4]]),
+        ("...ij->...ji", &[&[2, 3, 4]]),
+        ("ii,i->i", &[&[3, 3], &[3]]),
+        ("i,j,ij", &[&[3], &[4], &[3, 4]]),
+    ];
+    for (equation, shapes) in cases {
+        for dtype in [DType::F32, DType::F16, DType::I32] {
+            case("Einsum", 12, &[("equation", text(equation))], &typed(dtype, shapes), 1);
+        }
+    }
+}
+
+#[test]
 fn best_of_an_axis() {
     let k = Known(Tensor::vector(&[3i64]));
     for dtype in [DType::F32, DType::F16, DType::F64, DType::I32, DType::U8] {
