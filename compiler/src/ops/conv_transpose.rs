@@ -384,16 +384,15 @@ fn weights(cx: &mut LowerCx<'_>, g: &Geometry, layout: pack::Conv) -> Result<Ope
         layout.pack(&turned, &mut packed)?;
         return Ok(cx.blob("weights", &packed));
     }
-    let (w, [sg, so, si], kernel) = turned(cx, g)?;
+    let (w, ([sg, so, si], kernel)) = turned(cx, g)?;
     panel::conv_at_run_time(cx, &w, [sg, so, si], &kernel, layout)
 }
 
-/// A view of run-time weights from their last tap, with strides between groups, output and input
-/// channels, and stride and extent of each kernel axis.
-fn turned(
-    cx: &mut LowerCx<'_>,
-    g: &Geometry,
-) -> Result<(TensorView, [isize; 3], Vec<(isize, usize)>), OpError> {
+/// Strides between groups, output and input channels; stride and extent of each kernel axis.
+type WeightSteps = ([isize; 3], Vec<(isize, usize)>);
+
+/// A view of run-time weights from their last tap, walked backwards along the kernel.
+fn turned(cx: &mut LowerCx<'_>, g: &Geometry) -> Result<(TensorView, WeightSteps), OpError> {
     let mut w = cx.read(1)?;
     let mut kernel = Vec::new();
     for (&s, &k) in w.strides.iter().skip(2).zip(&g.kernel) {
@@ -404,11 +403,11 @@ fn turned(
         kernel.push((-s, k));
     }
     let (sc, sm) = (w.strides[0], w.strides[1]);
-    Ok((w, [sc * signed(g.group_in)?, sm, sc], kernel))
+    Ok((w, ([sc * signed(g.group_in)?, sm, sc], kernel)))
 }
 
 fn by_nests(cx: &mut LowerCx<'_>, g: &Geometry, x: &TensorView, dtype: DType) -> Result<(), OpError> {
-    let (w, [sg, so, si], kernel) = turned(cx, g)?;
+    let (w, ([sg, so, si], kernel)) = turned(cx, g)?;
     let bias = read_optional(cx, 2)?;
     let y = cx.write(0)?;
     let rank = g.input.len();
