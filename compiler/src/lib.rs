@@ -4,12 +4,21 @@
 //! model.onnx ─frontend─▶ Graph ─passes─▶ Graph ─schedule─▶ Steps ─memory─▶ Plan ─emit─▶ crate
 //! ```
 
+#[cfg(feature = "cli")]
+pub mod cli;
+pub mod config;
 pub mod diag;
 pub mod emit;
 pub mod frontend;
+pub mod interp;
 pub mod ir;
 pub mod kernel;
 pub mod memory;
 pub mod onnx;
 pub mod ops;
+pub mod passes;
+pub mod pipeline;
+pub mod report;
 pub mod schedule;
+
+pub use config::{Config, ModelConfig, parse_levels};

@@ -1,2 +1,7 @@
-//! The command line.
-fn main() {}
+//! The `edgec` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    edgec::cli::main()
+}

@@ -1,1 +1,120 @@
 //! `include_model!`: compiles an ONNX model at the place of the macro.
+//!
+//! Thin over the compiler: the same layer code as `edgec build` and `edgec::Config` write, over the
+//! dependency `edgec-runtime`.
+
+use edgec::{Config, ModelConfig};
+use proc_macro2::Span;
+use syn::parse::{Parse, ParseStream};
+use syn::{Ident, LitInt, LitStr, Token, bracketed, parenthesized};
+
+/// Expands to `pub mod NAME { … }` with the model's `Model`, `Arena` and constants.
+///
+/// ```ignore
+/// edgec_macros::include_model!("models/person.onnx", name = "person", dim("batch" = 1), level = "scalar,v3");
+/// ```
+///
+/// The path is relative to the package's folder. Options: `name`, `level`, `target`, `input_layout` as
+/// `key = "text"`; `dim("NAME" = 1)`, `input_shape("NAME" = [1, 3, 96, 96])`, `rename("ONNX" = "rust")`.
+/// Weights above 16 MB are refused: use a build script.
+#[proc_macro]
+pub fn include_model(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    let args = match syn::parse::<Args>(input) {
+        Ok(args) => args,
+        Err(e) => return e.to_compile_error().into(),
+    };
+    let expanded = args.config().and_then(|config| {
+        config.expand().map_err(|d| syn::Error::new(args.path.span(), d.to_string().trim_end()))
+    });
+    match expanded {
+        Ok(tokens) => tokens.into(),
+        Err(e) => e.to_compile_error().into(),
+    }
+}
+
+struct Args {
+    path: LitStr,
+    options: Vec<(Ident, Value)>,
+}
+
+enum Value {
+    Text(LitStr),
+    Number(String, usize),
+    Shape(String, Vec<usize>),
+    Name(String, String),
+}
+
+impl Parse for Args {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let path = input.parse()?;
+        let mut options = Vec::new();
+        while !input.is_empty() {
+            input.parse::<Token![,]>()?;
+            if input.is_empty() {
+                break;
+            }
+            let key: Ident = input.parse()?;
+            let value = if input.peek(Token![=]) {
+                input.parse::<Token![=]>()?;
+                Value::Text(input.parse()?)
+            } else {
+                let inner;
+                parenthesized!(inner in input);
+                pair(&inner)?
+            };
+            options.push((key, value));
+        }
+        Ok(Args { path, options })
+    }
+}
+
+fn pair(input: ParseStream<'_>) -> syn::Result<Value> {
+    let name = input.parse::<LitStr>()?.value();
+    input.parse::<Token![=]>()?;
+    if input.peek(LitStr) {
+        return Ok(Value::Name(name, input.parse::<LitStr>()?.value()));
+    }
+    if input.peek(LitInt) {
+        return Ok(Value::Number(name, input.parse::<LitInt>()?.base10_parse()?));
+    }
+    let list;
+    bracketed!(list in input);
+    let dims = list.parse_terminated(LitInt::parse, Token![,])?;
+    Ok(Value::Shape(name, dims.iter().map(LitInt::base10_parse).collect::<syn::Result<_>>()?))
+}
+
+impl Args {
+    fn config(&self) -> syn::Result<Config> {
+        let folder = std::env::var_os("CARGO_MANIFEST_DIR")
+            .ok_or_else(|| syn::Error::new(Span::call_site(), "CARGO_MANIFEST_DIR is not set"))?;
+        let mut model = ModelConfig::file(std::path::Path::new(&folder).join(self.path.value()));
+        let mut config = Config::new();
+        for (key, value) in &self.options {
+            match (key.to_string().as_str(), value) {
+                ("name", Value::Text(v)) => model = model.name(v.value()),
+                ("target", Value::Text(v)) => config = config.target(v.value()),
+                ("level", Value::Text(v)) => {
+                    let levels = edgec::parse_levels(&v.value())
+                        .map_err(|d| syn::Error::new(v.span(), d.to_string()))?;
+                    config = config.levels(levels);
+                }
+                ("input_layout", Value::Text(v)) => match v.value().as_str() {
+                    "nhwc" => model = model.input_nhwc(true),
+                    "model" => model = model.input_nhwc(false),
+                    _ => return Err(syn::Error::new(v.span(), "expected \"nhwc\" or \"model\"")),
+                },
+                ("dim", Value::Number(name, n)) => model = model.dim(name, *n),
+                ("input_shape", Value::Shape(name, dims)) => model = model.input_shape(name, dims.clone()),
+                ("rename", Value::Name(onnx, rust)) => model = model.rename(onnx, rust),
+                _ => {
+                    return Err(syn::Error::new(
+                        key.span(),
+                        "unknown option or value; known: name, level, target, input_layout = \"…\", \
+                         dim(\"NAME\" = 1), input_shape(\"NAME\" = [1, 3]), rename(\"ONNX\" = \"rust\")",
+                    ));
+                }
+            }
+        }
+        Ok(config.model(model))
+    }
+}

@@ -72,7 +72,7 @@ impl Api {
             ins.iter().chain(&outs).any(|p| p.shape.to_string().contains(&path))
         });
         let mut exports =
-            vec!["LayerInfo", "Level", "ModelInfo", "RunError", "Shaped", "TensorInfo", "Tensors"];
+            vec!["LayerInfo", "Level", "ModelInfo", "Probe", "RunError", "Shaped", "TensorInfo", "Tensors"];
         exports.extend(halves);
         exports.sort_unstable();
         Ok(Api {

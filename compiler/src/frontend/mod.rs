@@ -104,6 +104,31 @@ pub fn load(path: &Path, options: &Options) -> Result<Imported, Diagnostics> {
     import(&bytes, decode(&bytes)?, &ExternalData::in_folder(folder_of(path)), options)
 }
 
+/// Names of the inputs of a model file that a caller gives, in the model's order: initializers that old
+/// files list among the inputs are not counted.
+pub fn input_names(path: &Path) -> Result<Vec<String>, Diagnostics> {
+    let bytes = read_file(path)?;
+    let model = if path.extension().is_some_and(|e| e == "onnxtxt") {
+        let text = String::from_utf8_lossy(&bytes);
+        parse_model(&text)
+            .map_err(|e| Diagnostic::error(Code::NotOnnx, format!("`{}`: {e}", path.display())))?
+    } else {
+        decode(&bytes)?
+    };
+    Ok(given_inputs(&model))
+}
+
+/// [`input_names`] of a model in memory.
+pub fn input_names_of_bytes(bytes: &[u8]) -> Result<Vec<String>, Diagnostics> {
+    Ok(given_inputs(&decode(&Bytes::copy_from_slice(bytes))?))
+}
+
+fn given_inputs(model: &ModelProto) -> Vec<String> {
+    let Some(graph) = &model.graph else { return Vec::new() };
+    let known: BTreeSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    graph.input.iter().map(|i| i.name.as_str()).filter(|n| !known.contains(n)).map(str::to_owned).collect()
+}
+
 fn folder_of(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new("."))
 }

@@ -196,6 +196,23 @@ impl Tensor {
         }, Vec::new())
     }
 
+    /// [`Tensor::to_le_bytes`] with axis 1 moved to the end: images as cameras hand them over.
+    pub fn to_le_bytes_channels_last(&self) -> Vec<u8> {
+        let bytes = self.to_le_bytes();
+        let [batch, channels, spatial @ ..] = self.shape.dims() else { return bytes };
+        let (points, size) = (spatial.iter().product::<usize>(), self.dtype().size());
+        let mut out = Vec::with_capacity(bytes.len());
+        for n in 0..*batch {
+            for p in 0..points {
+                for c in 0..*channels {
+                    let at = ((n * channels + c) * points + p) * size;
+                    out.extend_from_slice(bytes.get(at..at + size).unwrap_or_default());
+                }
+            }
+        }
+        out
+    }
+
     /// A tensor from little-endian bytes, the inverse of [`Tensor::to_le_bytes`].
     pub fn from_le_bytes(dtype: DType, shape: impl Into<Shape>, bytes: &[u8]) -> Result<Self, TensorError> {
         let shape = shape.into();

@@ -1,0 +1,306 @@
+//! The command line as clap sees it, and its translation into a [`Config`].
+
+use crate::config::{Config, ModelConfig, parse_levels};
+use crate::diag::{Code, Diagnostic, Diagnostics};
+use crate::emit::Runtime;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Ahead-of-time compiler from ONNX models to Rust crates.
+#[derive(Debug, Parser)]
+#[command(name = "edgec", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write a crate that runs the model (or the models of edgec.toml)
+    Build(BuildArgs),
+    /// Show layers, shapes, MACs, memory plan and sizes
+    Inspect(InspectArgs),
+    /// Build, run the generated code, compare with recorded outputs
+    Verify(VerifyArgs),
+    /// Build, run, time each layer
+    Bench(BenchArgs),
+    /// Outputs of the generated code as npy files
+    Run(RunArgs),
+    /// List the supported operators
+    Ops(OpsArgs),
+    /// Explain a diagnostic code
+    Explain {
+        /// Such as E0102; without it, all codes
+        code: Option<String>,
+    },
+    /// Print a completion script
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Options about models, common to most commands.
+#[derive(Debug, Args, Clone, Default)]
+pub struct ModelArgs {
+    /// Value of a named dimension, as in `batch=1`
+    #[arg(long = "dim", value_name = "NAME=VALUE")]
+    pub dims: Vec<String>,
+    /// Shape of an input, as in `image=1x3x224x224`
+    #[arg(long = "input-shape", value_name = "NAME=SHAPE")]
+    pub input_shapes: Vec<String>,
+    /// Turn an input into a constant: a .npy or .pb file, or numbers such as `3` or `1,2,2`
+    #[arg(long = "bind", value_name = "NAME=FILE|VALUE")]
+    pub binds: Vec<String>,
+    /// Rust name of an input or output, as in `input.1=image`
+    #[arg(long = "rename", value_name = "ONNX=RUST")]
+    pub renames: Vec<String>,
+    /// Order in which images are handed over
+    #[arg(long, value_enum, default_value_t = InputLayout::Model)]
+    pub input_layout: InputLayout,
+    /// Levels to generate code for, separated by commas; `auto` for the target's
+    #[arg(long, value_name = "LEVELS", default_value = "auto")]
+    pub level: String,
+    /// Target triple; decides the default levels
+    #[arg(long, value_name = "TRIPLE")]
+    pub target: Option<String>,
+    /// Run no optimising pass
+    #[arg(long)]
+    pub no_passes: bool,
+    /// Say what each pass did, and why not
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// Order of image data at the inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
+pub enum InputLayout {
+    /// As the model has it
+    #[default]
+    Model,
+    /// Channels last
+    Nhwc,
+}
+
+/// `edgec build`.
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    /// ONNX files; without any, edgec.toml of this folder is built
+    pub models: Vec<PathBuf>,
+    /// Folder of the generated crate
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Package name
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Where the runtime comes from: `vendored`, `path=DIR` or `version=X`
+    #[arg(long, default_value = "vendored")]
+    pub runtime: String,
+    /// Write nothing; exit with 4 and list differences if the crate is not what would be written
+    #[arg(long)]
+    pub check: bool,
+    /// Folder of recorded samples for the crate's own test (default: those beside the model)
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub model: ModelArgs,
+}
+
+/// `edgec inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// ONNX file
+    pub file: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Write an HTML page
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub model: ModelArgs,
+}
+
+/// `edgec verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// ONNX file
+    #[arg(required_unless_present = "suite")]
+    pub file: Option<PathBuf>,
+    /// Recorded samples (default: beside the model)
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Folder of cases, each with a model.onnx and samples
+    #[arg(long, value_name = "DIR", conflicts_with = "file")]
+    pub suite: Option<PathBuf>,
+    /// Only cases of a suite whose name contains this; several are separated by commas
+    #[arg(long, value_name = "TEXT")]
+    pub only: Option<String>,
+    /// Cases that are not supported are skipped instead of failing
+    #[arg(long)]
+    pub allow_unsupported: bool,
+    /// Compare the compiler's interpreter instead of generated code
+    #[arg(long)]
+    pub interpret: bool,
+    /// Write the results as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Keep generated crates and build here
+    #[arg(long, value_name = "DIR")]
+    pub build_dir: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub model: ModelArgs,
+}
+
+/// `edgec bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// ONNX file
+    pub file: PathBuf,
+    /// Seconds to measure for
+    #[arg(long, default_value_t = 1.0)]
+    pub seconds: f64,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Print `ready`, then for each line `SECONDS` on standard input answer `MIN MEDIAN COUNT` in microseconds
+    #[arg(long)]
+    pub serve: bool,
+    /// Threads (1 only, so far)
+    #[arg(long, default_value_t = 1)]
+    pub threads: usize,
+    /// Keep generated crates and build here
+    #[arg(long, value_name = "DIR")]
+    pub build_dir: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub model: ModelArgs,
+}
+
+/// `edgec run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// ONNX file
+    pub file: PathBuf,
+    /// Inputs in the model's order, or `NAME=FILE.npy`
+    #[arg(long = "input", value_name = "[NAME=]FILE", required = true)]
+    pub inputs: Vec<String>,
+    /// Folder for output_<i>.npy
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub output: PathBuf,
+    /// Keep generated crates and build here
+    #[arg(long, value_name = "DIR")]
+    pub build_dir: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub model: ModelArgs,
+}
+
+/// `edgec ops`.
+#[derive(Debug, Args)]
+pub struct OpsArgs {
+    /// Print a Markdown table, as in the book
+    #[arg(long)]
+    pub markdown: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with = "markdown")]
+    pub json: bool,
+}
+
+fn bad(message: String) -> Diagnostic {
+    Diagnostic::error(Code::BadOption, message)
+}
+
+/// `NAME=VALUE`; names may hold any character but `=`... the last `=` separates, since ONNX names may
+/// hold one and values never do.
+fn split<'a>(option: &str, text: &'a str) -> Result<(&'a str, &'a str), Diagnostic> {
+    text.rsplit_once('=').ok_or_else(|| bad(format!("`--{option} {text}`: expected NAME=VALUE")))
+}
+
+/// `1x3x224x224` or `1,3,224,224`.
+pub fn parse_shape(text: &str) -> Option<Vec<usize>> {
+    if text.is_empty() {
+        return Some(Vec::new());
+    }
+    text.split(['x', ',']).map(|d| d.trim().parse().ok()).collect()
+}
+
+/// `vendored`, `path=DIR`, `version=X`.
+pub fn parse_runtime(text: &str) -> Result<Runtime, Diagnostic> {
+    match text.split_once('=') {
+        None if text == "vendored" => Ok(Runtime::Module),
+        Some(("path", dir)) => Ok(Runtime::Path(dir.into())),
+        Some(("version", v)) => Ok(Runtime::Version(v.to_owned())),
+        _ => Err(bad(format!("`--runtime {text}`: expected `vendored`, `path=DIR` or `version=X`"))),
+    }
+}
+
+impl ModelArgs {
+    /// Applies the options to a model.
+    pub fn model(&self, mut model: ModelConfig) -> Result<ModelConfig, Diagnostics> {
+        let mut problems = Diagnostics::new();
+        for text in &self.dims {
+            match split("dim", text).map(|(n, v)| (n, v.parse::<usize>())) {
+                Ok((name, Ok(value))) => model = model.dim(name, value),
+                Ok((_, Err(_))) => problems.push(bad(format!("`--dim {text}`: the value is not a number"))),
+                Err(d) => problems.push(d),
+            }
+        }
+        for text in &self.input_shapes {
+            match split("input-shape", text).map(|(n, v)| (n, parse_shape(v))) {
+                Ok((name, Some(shape))) => model = model.input_shape(name, shape),
+                Ok((_, None)) => problems
+                    .push(bad(format!("`--input-shape {text}`: expected a shape such as 1x3x224x224"))),
+                Err(d) => problems.push(d),
+            }
+        }
+        for text in &self.binds {
+            match split("bind", text) {
+                Ok((name, value)) => match super::data::bind_value(value) {
+                    Ok(tensor) => model = model.bind(name, tensor),
+                    Err(message) => problems.push(bad(format!("`--bind {text}`: {message}"))),
+                },
+                Err(d) => problems.push(d),
+            }
+        }
+        for text in &self.renames {
+            match split("rename", text) {
+                Ok((onnx, rust)) => model = model.rename(onnx, rust),
+                Err(d) => problems.push(d),
+            }
+        }
+        model = model.input_nhwc(self.input_layout == InputLayout::Nhwc);
+        if problems.has_errors() { Err(problems) } else { Ok(model) }
+    }
+
+    /// A configuration without models.
+    pub fn config(&self) -> Result<Config, Diagnostics> {
+        let mut config = Config::new().levels(parse_levels(&self.level)?);
+        config.target = self.target.clone();
+        config.no_passes = self.no_passes;
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clap_definition_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn names_may_hold_equals_signs() {
+        assert_eq!(split("dim", "a=b=3").map_err(|d| d.message), Ok(("a=b", "3")));
+        assert_eq!(parse_shape("1x3x8x8"), Some(vec![1, 3, 8, 8]));
+        assert_eq!(parse_shape("1x-3"), None);
+    }
+}

@@ -1,0 +1,148 @@
+//! `edgec build`.
+
+use super::args::{BuildArgs, parse_runtime};
+use super::data::{CaseInfo, sample_sets};
+use super::{manifest, remark};
+use crate::config::{Config, ModelConfig, Source};
+use crate::diag::{Code, Diagnostic, Diagnostics};
+use crate::emit;
+use crate::pipeline::{self, Compiled};
+use std::path::{Path, PathBuf};
+
+/// Samples that a crate carries for its own test: enough to catch a wrong build, few bytes.
+const MOST_SAMPLE_BYTES: usize = 256 << 10;
+
+/// What is to be built.
+struct Job {
+    config: Config,
+    output: PathBuf,
+    data: Vec<Option<PathBuf>>,
+}
+
+/// The command.
+pub fn build(args: &BuildArgs) -> Result<(), Diagnostics> {
+    let job = job(args)?;
+    let mut problems = Diagnostics::new();
+    let mut compiled = Vec::new();
+    for (i, model) in job.config.models.iter().enumerate() {
+        // Problems of all models come together.
+        match pipeline::compile(model, &job.config) {
+            Ok(mut c) => {
+                let data = job.data.get(i).cloned().flatten();
+                match add_samples(model, &mut c, data.as_deref()) {
+                    Ok(()) => compiled.push(c),
+                    Err(d) => problems.append(d),
+                }
+            }
+            Err(d) => problems.append(d),
+        }
+    }
+    if problems.has_errors() {
+        return Err(problems);
+    }
+    let options = job.config.emit_options(compiled.first());
+    let units: Vec<_> = compiled.iter().map(Compiled::unit).collect();
+    let files = emit::package(&units, &options).map_err(Diagnostic::from)?;
+    for c in &compiled {
+        remark(&c.remarks);
+        if args.model.verbose {
+            eprint!("{}", c.log);
+        }
+    }
+    if args.check {
+        let differences = emit::compare(&job.output, &files).map_err(Diagnostic::from)?;
+        if differences.is_empty() {
+            return Ok(());
+        }
+        let mut d = Diagnostic::error(Code::Stale, format!("`{}` is not up to date", job.output.display()))
+            .with_help("run `edgec build` without `--check` and commit the result");
+        for difference in &differences {
+            d = d.with_note(difference.to_string());
+        }
+        return Err(d.into());
+    }
+    emit::write(&job.output, &files).map_err(Diagnostic::from)?;
+    let package = &options.package;
+    let mut out = format!("wrote {} ({} files)\n", job.output.display(), files.len());
+    for c in &compiled {
+        let r = crate::report::report(c);
+        out.push_str(&format!(
+            "  {}: {} layers, {} MACs, {} bytes of weights, {} bytes of RAM\n",
+            c.name,
+            r.layers.len(),
+            r.macs,
+            r.rom_bytes,
+            r.ram_bytes
+        ));
+    }
+    out.push_str(&format!(
+        "for usable debug builds, add to your workspace's Cargo.toml:\n\n    [profile.dev.package.{package}]\n    opt-level = 3\n"
+    ));
+    super::print(&out);
+    Ok(())
+}
+
+fn job(args: &BuildArgs) -> Result<Job, Diagnostics> {
+    if args.models.is_empty() {
+        let m = manifest::read(Path::new("edgec.toml"))?;
+        let output = args.output.clone().unwrap_or(m.output);
+        return Ok(Job { config: m.config, output, data: m.data });
+    }
+    let mut config = args.model.config()?;
+    config.package = args.name.clone();
+    config.runtime = parse_runtime(&args.runtime)?;
+    for path in &args.models {
+        let mut model = args.model.model(ModelConfig::file(path))?;
+        if let ([_], Some(name)) = (args.models.as_slice(), &args.name) {
+            model.name = Some(name.clone());
+        }
+        config = config.model(model);
+    }
+    let output = args.output.clone().ok_or_else(|| {
+        Diagnostic::error(Code::BadOption, "no output folder").with_help("name one with `-o DIR`")
+    })?;
+    Ok(Job { config, output, data: vec![args.data.clone(); args.models.len()] })
+}
+
+/// Recorded samples for the crate's own test: those of `data`, or those beside the model.
+fn add_samples(model: &ModelConfig, compiled: &mut Compiled, data: Option<&Path>) -> Result<(), Diagnostics> {
+    let folder = match (data, &model.source) {
+        (Some(folder), _) => folder.to_owned(),
+        (None, Source::File(path)) => match path.parent() {
+            Some(p) if !p.as_os_str().is_empty() => p.to_owned(),
+            _ => PathBuf::from("."),
+        },
+        (None, Source::Bytes { .. }) => return Ok(()),
+    };
+    let info = CaseInfo::beside(&folder)?;
+    let names = pipeline::input_names(model)?;
+    let mut bytes = 0;
+    for set in sample_sets(&folder)? {
+        let given: Option<Vec<_>> = names
+            .iter()
+            .enumerate()
+            .filter(|(_, n)| !model.binds.contains_key(*n))
+            .map(|(i, _)| set.inputs.get(i).cloned().flatten())
+            .collect();
+        let expected: Option<Vec<_>> = set.outputs.iter().cloned().collect();
+        let (Some(inputs), Some(outputs)) = (given, expected) else { continue };
+        // A sample of other shapes belongs to other options.
+        let fits = inputs.iter().zip(&compiled.graph.inputs).all(|(t, &v)| {
+            let value = compiled.graph.value(v);
+            t.dtype() == value.dtype && t.shape() == &value.shape
+        });
+        let size: usize = inputs.iter().chain(&outputs).map(|t| t.len() * t.dtype().size()).sum();
+        if !fits || outputs.len() != compiled.graph.outputs.len() || bytes + size > MOST_SAMPLE_BYTES {
+            continue;
+        }
+        bytes += size;
+        // One tolerance for all outputs of a sample: the strictest that any of them states.
+        let (mut rtol, mut atol) = (f64::INFINITY, f64::INFINITY);
+        for (i, t) in outputs.iter().enumerate() {
+            let (r, a) = info.tolerance(i, t.dtype()).parts();
+            (rtol, atol) = (rtol.min(r), atol.min(a));
+        }
+        compiled.add_sample(&inputs, &outputs, rtol, atol);
+    }
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! The command line: clap → Config → pipeline → report or diagnostics, and nothing else.
+
+mod args;
+mod bench;
+mod build;
+mod compare;
+mod data;
+mod explain;
+mod harness;
+mod inspect;
+mod manifest;
+mod run;
+mod verify;
+
+use crate::diag::{Code, Diagnostic, Diagnostics, Severity};
+use args::{Cli, Command};
+use clap::{CommandFactory, Parser};
+use std::process::ExitCode;
+
+/// How a command ended, as the exit status tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    Success,
+    /// The model or the data is at fault.
+    Model,
+    /// The command line is.
+    Usage,
+    /// No cargo, disk full.
+    Environment,
+    /// `build --check` found a stale crate.
+    Stale,
+    /// Over a budget.
+    Budget,
+}
+
+impl Exit {
+    fn code(self) -> u8 {
+        match self {
+            Exit::Success => 0,
+            Exit::Model => 1,
+            Exit::Usage => 2,
+            Exit::Environment => 3,
+            Exit::Stale => 4,
+            Exit::Budget => 5,
+        }
+    }
+
+    /// The gravest of what was said.
+    fn of(diagnostics: &Diagnostics) -> Exit {
+        let mut exit = Exit::Success;
+        for d in diagnostics.iter().filter(|d| d.severity == Severity::Error) {
+            let this = match d.code {
+                Code::BadOption => Exit::Usage,
+                Code::Environment | Code::OutputFolder => Exit::Environment,
+                Code::Stale => Exit::Stale,
+                Code::Budget => Exit::Budget,
+                _ => Exit::Model,
+            };
+            if exit == Exit::Success || this == Exit::Usage {
+                exit = this;
+            }
+        }
+        exit
+    }
+}
+
+/// Runs the command line and says how it ended.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help and version are not errors; clap knows where each belongs.
+            let _ = e.print();
+            return ExitCode::from(if e.use_stderr() { Exit::Usage.code() } else { 0 });
+        }
+    };
+    let result = match &cli.command {
+        Command::Build(args) => build::build(args),
+        Command::Inspect(args) => inspect::inspect(args),
+        Command::Verify(args) => verify::verify(args),
+        Command::Bench(args) => bench::bench(args),
+        Command::Run(args) => run::run(args),
+        Command::Ops(args) => {
+            print(&explain::ops(args));
+            Ok(())
+        }
+        Command::Explain { code } => {
+            explain::explain(code.as_deref()).map(|text| print(&format!("{text}\n")))
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "edgec", &mut std::io::stdout());
+            Ok(())
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(diagnostics) => {
+            eprint!("{diagnostics}");
+            ExitCode::from(Exit::of(&diagnostics).code())
+        }
+    }
+}
+
+/// To standard output; a closed pipe (`| head`) ends quietly.
+fn print(text: &str) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Remarks and warnings of a successful run, on standard error.
+fn remark(diagnostics: &Diagnostics) {
+    for d in diagnostics.iter() {
+        eprintln!("{d}");
+    }
+}
+
+fn environment(message: impl Into<String>) -> Diagnostics {
+    Diagnostic::error(Code::Environment, message).into()
+}

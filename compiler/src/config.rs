@@ -1,0 +1,340 @@
+//! One builder behind the command line, `edgec.toml`, build scripts and the macro.
+//!
+//! ```no_run
+//! // build.rs
+//! edgec::Config::new().model(edgec::ModelConfig::file("models/person.onnx").dim("batch", 1)).compile()?;
+//! # Ok::<(), edgec::diag::Diagnostics>(())
+//! ```
+
+use crate::diag::{Code, Diagnostic, Diagnostics};
+use crate::emit::{self, EmitOptions, Runtime};
+use crate::ir::Tensor;
+use crate::pipeline::{self, Compiled};
+use edgec_runtime::Level;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Where a model's bytes come from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// A file; external data is looked for beside it.
+    File(PathBuf),
+    /// Bytes in memory, with a name for messages; external data is refused.
+    Bytes {
+        /// Shown instead of a file name.
+        name: String,
+        /// An encoded `ModelProto`.
+        bytes: Vec<u8>,
+    },
+}
+
+/// A model and what is to be done to it.
+#[derive(Debug, Clone)]
+pub struct ModelConfig {
+    /// The model.
+    pub source: Source,
+    /// Module (and, alone, crate) name; from the file name by default.
+    pub name: Option<String>,
+    /// Values of named dimensions.
+    pub dims: BTreeMap<String, usize>,
+    /// Whole shapes of inputs.
+    pub input_shapes: BTreeMap<String, Vec<usize>>,
+    /// Inputs that become compile-time constants.
+    pub binds: BTreeMap<String, Tensor>,
+    /// ONNX name to Rust identifier, for inputs and outputs.
+    pub renames: BTreeMap<String, String>,
+    /// Images are handed over channels last (`--input-layout nhwc`).
+    pub input_nhwc: bool,
+}
+
+impl ModelConfig {
+    /// A model file.
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self::new(Source::File(path.into()))
+    }
+
+    /// A model in memory; `name` stands for the file name.
+    pub fn bytes(name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
+        Self::new(Source::Bytes { name: name.into(), bytes: bytes.into() })
+    }
+
+    fn new(source: Source) -> Self {
+        ModelConfig {
+            source,
+            name: None,
+            dims: BTreeMap::new(),
+            input_shapes: BTreeMap::new(),
+            binds: BTreeMap::new(),
+            renames: BTreeMap::new(),
+            input_nhwc: false,
+        }
+    }
+
+    /// Module name instead of the file's.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Value of a named dimension.
+    pub fn dim(mut self, name: impl Into<String>, value: usize) -> Self {
+        self.dims.insert(name.into(), value);
+        self
+    }
+
+    /// Shape of an input, whatever the file says of its open dimensions.
+    pub fn input_shape(mut self, input: impl Into<String>, shape: impl Into<Vec<usize>>) -> Self {
+        self.input_shapes.insert(input.into(), shape.into());
+        self
+    }
+
+    /// Turns an input into a constant.
+    pub fn bind(mut self, input: impl Into<String>, value: Tensor) -> Self {
+        self.binds.insert(input.into(), value);
+        self
+    }
+
+    /// Rust identifier of an input or output.
+    pub fn rename(mut self, onnx: impl Into<String>, rust: impl Into<String>) -> Self {
+        self.renames.insert(onnx.into(), rust.into());
+        self
+    }
+
+    /// Images come channels last.
+    pub fn input_nhwc(mut self, yes: bool) -> Self {
+        self.input_nhwc = yes;
+        self
+    }
+
+    /// The name that generated code goes by, before it is made an identifier.
+    pub fn base_name(&self) -> String {
+        if let Some(name) = &self.name {
+            return name.clone();
+        }
+        let stem = |p: &Path| p.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+        match &self.source {
+            Source::File(path) => {
+                // `person/model.onnx` is `person`: a folder per model is how suites and hubs lay them out.
+                let own = stem(path);
+                match path.parent().and_then(Path::file_name) {
+                    Some(folder) if own == "model" => folder.to_string_lossy().into_owned(),
+                    _ => own,
+                }
+            }
+            Source::Bytes { name, .. } => stem(Path::new(name)),
+        }
+    }
+
+    /// The options that shape what is generated, as the user would type them, in a fixed order.
+    pub fn options(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        out.extend(self.dims.iter().map(|(n, v)| format!("--dim {n}={v}")));
+        for (n, shape) in &self.input_shapes {
+            let dims: Vec<String> = shape.iter().map(usize::to_string).collect();
+            out.push(format!("--input-shape {n}={}", dims.join("x")));
+        }
+        out.extend(self.binds.iter().map(|(n, t)| format!("--bind {n}={}{}", t.dtype(), t.shape())));
+        out.extend(self.renames.iter().map(|(a, b)| format!("--rename {a}={b}")));
+        if self.input_nhwc {
+            out.push("--input-layout nhwc".to_owned());
+        }
+        out
+    }
+
+    /// File name without folders, for headers of generated files.
+    pub fn file_name(&self) -> String {
+        let path = match &self.source {
+            Source::File(path) => path.as_path(),
+            Source::Bytes { name, .. } => Path::new(name),
+        };
+        path.file_name().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+}
+
+/// Everything that decides what is generated.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// The models, each a module of the crate.
+    pub models: Vec<ModelConfig>,
+    /// Package name; from the only model by default.
+    pub package: Option<String>,
+    /// Levels, empty for the target's default.
+    pub levels: Vec<Level>,
+    /// Target triple that decides the default levels; none means x86-64.
+    pub target: Option<String>,
+    /// Where the runtime comes from.
+    pub runtime: Runtime,
+    /// Where [`Config::compile`] writes; `$OUT_DIR` by default.
+    pub out_dir: Option<PathBuf>,
+    /// Run no optimising pass (for comparisons and bug reports).
+    pub no_passes: bool,
+}
+
+impl Config {
+    /// No model, default options.
+    pub fn new() -> Self {
+        Config::default()
+    }
+
+    /// Adds a model.
+    pub fn model(mut self, model: ModelConfig) -> Self {
+        self.models.push(model);
+        self
+    }
+
+    /// Package name.
+    pub fn package(mut self, name: impl Into<String>) -> Self {
+        self.package = Some(name.into());
+        self
+    }
+
+    /// Exactly these levels; `scalar` is always among them.
+    pub fn levels(mut self, levels: impl IntoIterator<Item = Level>) -> Self {
+        self.levels = levels.into_iter().collect();
+        self
+    }
+
+    /// Levels by target triple.
+    pub fn target(mut self, triple: impl Into<String>) -> Self {
+        self.target = Some(triple.into());
+        self
+    }
+
+    /// Where the runtime comes from.
+    pub fn runtime(mut self, runtime: Runtime) -> Self {
+        self.runtime = runtime;
+        self
+    }
+
+    /// Where [`Config::compile`] writes.
+    pub fn out_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.out_dir = Some(dir.into());
+        self
+    }
+
+    /// How the crate is made; its name is the first model's unless another was given.
+    pub fn emit_options(&self, first: Option<&Compiled>) -> EmitOptions {
+        let name = self.package.clone().or_else(|| first.map(|c| emit::sanitise(&c.name, "model")));
+        EmitOptions {
+            package: name.unwrap_or_else(|| "model".to_owned()),
+            levels: self.effective_levels(),
+            runtime: self.runtime.clone(),
+        }
+    }
+
+    /// Compiles all models; problems of all come together.
+    pub fn compile_models(&self) -> Result<Vec<Compiled>, Diagnostics> {
+        let mut problems = Diagnostics::new();
+        let mut compiled = Vec::new();
+        for model in &self.models {
+            match pipeline::compile(model, self) {
+                Ok(c) => compiled.push(c),
+                Err(d) => problems.append(d),
+            }
+        }
+        if problems.has_errors() { Err(problems) } else { Ok(compiled) }
+    }
+
+    /// In a build script: writes `model.rs` and the weights into `$OUT_DIR` (or [`Config::out_dir`]) and tells
+    /// cargo which files to watch. Include it with `include!(concat!(env!("OUT_DIR"), "/model.rs"));`; the
+    /// package depends on `edgec-runtime`.
+    pub fn compile(&self) -> Result<(), Diagnostics> {
+        let dir = match (&self.out_dir, std::env::var_os("OUT_DIR")) {
+            (Some(dir), _) => dir.clone(),
+            (None, Some(dir)) => PathBuf::from(dir),
+            (None, None) => {
+                return Err(Diagnostic::error(Code::BadOption, "no output folder")
+                    .with_help("call it from a build script, or name a folder with `Config::out_dir`")
+                    .into());
+            }
+        };
+        for path in self.watched() {
+            println!("cargo::rerun-if-changed={}", path.display());
+        }
+        let compiled = self.compile_models()?;
+        for c in &compiled {
+            c.source.data_files.iter().for_each(|p| println!("cargo::rerun-if-changed={}", p.display()));
+            for d in c.remarks.iter() {
+                println!("cargo::warning={}", d.to_string().replace('\n', " "));
+            }
+        }
+        let units: Vec<_> = compiled.iter().map(Compiled::unit).collect();
+        let inline = emit::inline(&units, &self.emit_options(compiled.first()), "env!(\"OUT_DIR\")")
+            .map_err(Diagnostic::from)?;
+        let source = ("model.rs", inline.source.as_bytes());
+        for (name, bytes) in
+            inline.files.iter().map(|f| (f.path.as_str(), f.bytes.as_slice())).chain([source])
+        {
+            let path = dir.join(name);
+            // An unchanged file keeps its time, so that rustc does not run again.
+            if std::fs::read(&path).is_ok_and(|old| old == bytes) {
+                continue;
+            }
+            std::fs::write(&path, bytes)
+                .map_err(|e| Diagnostic::error(Code::Environment, format!("`{}`: {e}", path.display())))?;
+        }
+        Ok(())
+    }
+
+    /// In a macro: the models' modules as tokens, over the dependency `edgec-runtime`, with the weights
+    /// inside and the files read tracked.
+    pub fn expand(&self) -> Result<proc_macro2::TokenStream, Diagnostics> {
+        let compiled = self.compile_models()?;
+        let mut files = self.watched();
+        files.extend(compiled.iter().flat_map(|c| c.source.data_files.iter().cloned()));
+        let units: Vec<_> = compiled.iter().map(Compiled::unit).collect();
+        let files: Vec<String> = files.iter().map(|p| p.to_string_lossy().into_owned()).collect();
+        Ok(emit::tokens(&units, &self.emit_options(compiled.first()), &files).map_err(Diagnostic::from)?)
+    }
+
+    /// Model files, absolute where that can be found out.
+    fn watched(&self) -> Vec<PathBuf> {
+        let of = |m: &ModelConfig| match &m.source {
+            Source::File(path) => Some(std::path::absolute(path).unwrap_or_else(|_| path.clone())),
+            Source::Bytes { .. } => None,
+        };
+        self.models.iter().filter_map(of).collect()
+    }
+
+    /// The files of the crate, in memory.
+    pub fn package_files(&self) -> Result<Vec<emit::File>, Diagnostics> {
+        let compiled = self.compile_models()?;
+        let units: Vec<_> = compiled.iter().map(Compiled::unit).collect();
+        Ok(emit::package(&units, &self.emit_options(compiled.first())).map_err(Diagnostic::from)?)
+    }
+
+    /// The levels that code is generated for, `scalar` first, in ascending order.
+    ///
+    /// They never depend on the machine that compiles: the same input gives the same bytes anywhere.
+    pub fn effective_levels(&self) -> Vec<Level> {
+        let mut levels = if self.levels.is_empty() {
+            match self.target.as_deref().map(|t| t.split('-').next().unwrap_or(t)) {
+                None | Some("x86_64") => vec![Level::V3, Level::V4],
+                Some("aarch64") => vec![Level::Neon],
+                Some(arch) if arch.starts_with("wasm") => vec![Level::WasmSimd],
+                Some("thumbv7em") => vec![Level::Armv7eM],
+                Some(_) => Vec::new(),
+            }
+        } else {
+            self.levels.clone()
+        };
+        levels.push(Level::Scalar);
+        Level::ALL.into_iter().filter(|l| levels.contains(l)).collect()
+    }
+}
+
+/// Level names separated by commas; empty for `auto`.
+pub fn parse_levels(text: &str) -> Result<Vec<Level>, Diagnostic> {
+    if text == "auto" {
+        return Ok(Vec::new());
+    }
+    text.split(',')
+        .map(|name| {
+            Level::ALL.iter().copied().find(|l| l.name() == name.trim()).ok_or_else(|| {
+                let known: Vec<&str> = Level::ALL.iter().map(|l| l.name()).collect();
+                Diagnostic::error(Code::BadOption, format!("unknown level `{name}`"))
+                    .with_help(format!("one of: {}", known.join(", ")))
+            })
+        })
+        .collect()
+}

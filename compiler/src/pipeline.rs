@@ -1,0 +1,146 @@
+//! The whole compiler at a glance.
+
+use crate::config::{Config, ModelConfig, Source};
+use crate::diag::{Code, Diagnostic, Diagnostics, NodeRef};
+use crate::emit::{self, ModelUnit, Sample};
+use crate::frontend::{self, Imported};
+use crate::ir::Tensor;
+use crate::memory::{self, Plan, PlanOptions, PlanTable};
+use crate::ops::Graph;
+use crate::passes::{self, PassLog};
+use crate::schedule::{self, InputLayout, LowerError, Schedule, ScheduleOptions};
+use edgec_runtime::Level;
+
+/// A model on its way out: everything that emission and reports need.
+#[derive(Debug, Clone)]
+pub struct Compiled {
+    /// Name before it is made an identifier.
+    pub name: String,
+    /// What the file said of itself.
+    pub source: frontend::Source,
+    /// After all passes.
+    pub graph: Graph,
+    /// Kernel calls.
+    pub schedule: Schedule,
+    /// Addresses.
+    pub plan: Plan,
+    /// Who writes and reads what, for rustc to check.
+    pub table: PlanTable,
+    /// Facts that generated code states.
+    pub meta: emit::Meta,
+    /// What the passes did.
+    pub log: PassLog,
+    /// Remarks and warnings.
+    pub remarks: Diagnostics,
+}
+
+/// From a model to kernel calls with addresses. All problems come at once.
+pub fn compile(model: &ModelConfig, config: &Config) -> Result<Compiled, Diagnostics> {
+    // Bytes → graph with facts: shapes, types, known values.
+    let Imported { mut graph, diagnostics: remarks, source } = import(model)?;
+    graph.remove_dead();
+    let params = parameters(&graph);
+    let levels = config.effective_levels();
+    // Graph → graph: folded, canonical, fused; verified after each pass.
+    let log = if config.no_passes {
+        PassLog::default()
+    } else {
+        passes::optimize(&mut graph).map_err(Diagnostic::from)?
+    };
+    // Graph → kernel calls: layouts, packed weights.
+    let options = schedule_options(&graph, model, &levels);
+    let schedule = schedule::lower(&graph, &options).map_err(|e| at_nodes(&graph, e))?;
+    // Kernel calls → addresses.
+    let align = if levels.iter().any(is_wide) { memory::VECTOR_ALIGN } else { memory::SCALAR_ALIGN };
+    let plan = memory::plan(&schedule, &PlanOptions { align });
+    let table = memory::table(&schedule, &plan);
+    let name = model.base_name();
+    let meta = emit::Meta {
+        file: model.file_name(),
+        sha256: source.sha256.clone(),
+        opset: source.opset,
+        macs: schedule.steps.iter().map(|s| s.macs).sum(),
+        params,
+        module: Some(emit::sanitise(&name, "model")),
+        renames: model.renames.iter().map(|(a, b)| (a.clone(), b.clone())).collect(),
+        options: model.options(),
+        samples: Vec::new(),
+    };
+    Ok(Compiled { name, source, graph, schedule, plan, table, meta, log, remarks })
+}
+
+impl Compiled {
+    /// As emission takes it.
+    pub fn unit(&self) -> ModelUnit<'_> {
+        ModelUnit { schedule: &self.schedule, plan: &self.plan, table: &self.table, meta: &self.meta }
+    }
+
+    /// Adds a sample for the generated crate's own test; tensors are in the graph's order.
+    pub fn add_sample(&mut self, inputs: &[Tensor], outputs: &[Tensor], rtol: f64, atol: f64) {
+        let nhwc = |i: usize, t: &Tensor| match self.schedule.inputs.get(i) {
+            Some(port) if port.layout == "nhwc" => t.to_le_bytes_channels_last(),
+            _ => t.to_le_bytes(),
+        };
+        let inputs = inputs.iter().enumerate().map(|(i, t)| nhwc(i, t)).collect();
+        let outputs = outputs.iter().map(Tensor::to_le_bytes).collect();
+        self.meta.samples.push(Sample { inputs, outputs, rtol, atol });
+    }
+}
+
+/// The first stage alone.
+fn import(model: &ModelConfig) -> Result<Imported, Diagnostics> {
+    let options = frontend::Options {
+        dims: model.dims.clone(),
+        input_shapes: model.input_shapes.clone(),
+        binds: model.binds.clone(),
+    };
+    match &model.source {
+        Source::File(path) => frontend::load(path, &options),
+        Source::Bytes { bytes, .. } => frontend::load_bytes(bytes, &options),
+    }
+}
+
+/// Names of the inputs that a caller gives, before any is bound.
+pub fn input_names(model: &ModelConfig) -> Result<Vec<String>, Diagnostics> {
+    match &model.source {
+        Source::File(path) => frontend::input_names(path),
+        Source::Bytes { bytes, .. } => frontend::input_names_of_bytes(bytes),
+    }
+}
+
+/// Halos pay on levels with wide vectors; microcontrollers peel.
+fn schedule_options(graph: &Graph, model: &ModelConfig, levels: &[Level]) -> ScheduleOptions {
+    let nhwc = graph.inputs.iter().filter(|_| model.input_nhwc);
+    ScheduleOptions {
+        halo: levels.iter().any(is_wide),
+        input_layouts: nhwc.map(|&v| (graph.value(v).name.clone(), InputLayout::Nhwc)).collect(),
+    }
+}
+
+fn is_wide(level: &Level) -> bool {
+    matches!(level, Level::V3 | Level::V3Vnni | Level::V4)
+}
+
+/// Elements of the floating-point constants that nodes read.
+fn parameters(graph: &Graph) -> u64 {
+    let mut seen = std::collections::BTreeSet::new();
+    graph
+        .nodes()
+        .flat_map(|(_, n)| n.inputs.iter().flatten())
+        .filter(|&&v| seen.insert(v))
+        .filter_map(|&v| graph.constant(v))
+        .filter(|t| t.dtype().is_float())
+        .map(|t| t.len() as u64)
+        .sum()
+}
+
+fn at_nodes(graph: &Graph, errors: Vec<LowerError>) -> Diagnostics {
+    let one = |e: LowerError| {
+        let origin = e.node.and_then(|n| graph.node(n)).and_then(|n| n.origins.first());
+        match origin {
+            Some(origin) => Diagnostic::from_op(&e.error, NodeRef::from(origin)),
+            None => Diagnostic::error(Code::UnsupportedForm, e.error.to_string()),
+        }
+    };
+    Diagnostics(errors.into_iter().map(one).collect())
+}

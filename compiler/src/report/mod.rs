@@ -1,0 +1,149 @@
+//! Views of one compiled model: JSON (a contract: fields are added, never renamed), terminal, HTML.
+
+mod html;
+mod terminal;
+
+pub use html::html;
+pub use terminal::terminal;
+
+use crate::diag::Diagnostics;
+use crate::ir::DType;
+use crate::kernel::{Kernel, Operand};
+use crate::pipeline::Compiled;
+use crate::schedule::{Port, Step};
+use serde::Serialize;
+
+/// What `edgec inspect --json` prints.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Model name.
+    pub name: String,
+    /// Hash of the file.
+    pub sha256: String,
+    /// Version of ONNX's operator set.
+    pub opset: i64,
+    /// In the model's order.
+    pub inputs: Vec<PortReport>,
+    /// In the model's order.
+    pub outputs: Vec<PortReport>,
+    /// Multiply-accumulates of one inference.
+    pub macs: u64,
+    /// Elements of the model's constants.
+    pub params: u64,
+    /// Bytes of the weights blob.
+    pub rom_bytes: usize,
+    /// Activations, scratch, and the inputs and outputs that live among them.
+    pub arena_bytes: usize,
+    /// Largest sum of live, unpadded tensor bytes over the steps.
+    pub arena_lower_bound_bytes: usize,
+    /// Carried state.
+    pub state_bytes: usize,
+    /// Inputs and outputs that the caller holds.
+    pub caller_bytes: usize,
+    /// All of it.
+    pub ram_bytes: usize,
+    /// Share of the multiply-accumulates in `Loops` and `Routine` steps.
+    pub long_tail_share: f64,
+    /// Kernel calls in order.
+    pub layers: Vec<LayerReport>,
+    /// What the passes did: name and count.
+    pub passes: Vec<(String, usize)>,
+    /// Remarks.
+    pub diagnostics: Diagnostics,
+}
+
+/// An input or output.
+#[derive(Debug, Clone, Serialize)]
+pub struct PortReport {
+    /// ONNX name.
+    pub name: String,
+    /// Element type.
+    pub dtype: String,
+    /// Extents in the order of the API.
+    pub shape: Vec<usize>,
+    /// `nhwc`, `nchw` or nothing.
+    pub layout: String,
+}
+
+/// A kernel call.
+#[derive(Debug, Clone, Serialize)]
+pub struct LayerReport {
+    /// Position.
+    pub index: usize,
+    /// Kernel family.
+    pub kernel: String,
+    /// ONNX nodes it stands for.
+    pub nodes: Vec<String>,
+    /// Element type written.
+    pub dtype: String,
+    /// Multiply-accumulates.
+    pub macs: u64,
+    /// Extents written, in memory order.
+    pub out_shape: Vec<usize>,
+    /// Why a step exists that stands for no node.
+    pub note: String,
+}
+
+fn port(p: &Port) -> PortReport {
+    PortReport {
+        name: p.name.clone(),
+        dtype: p.dtype.short_name().to_owned(),
+        shape: p.shape.clone(),
+        layout: p.layout.to_owned(),
+    }
+}
+
+fn dtype_of(compiled: &Compiled, operand: Operand) -> Option<DType> {
+    match operand {
+        Operand::Buffer(id) => compiled.schedule.buffers.get(id.0 as usize).map(|b| b.dtype),
+        Operand::Const(id) => compiled.schedule.constants.get(id.0 as usize).map(|c| c.dtype),
+    }
+}
+
+fn layer(compiled: &Compiled, index: usize, step: &Step) -> LayerReport {
+    let dtype = step.kernel.writes().first().and_then(|&o| dtype_of(compiled, o));
+    LayerReport {
+        index,
+        kernel: step.kernel.family().to_owned(),
+        nodes: step.origins.iter().map(|o| o.name.clone()).collect(),
+        dtype: dtype.map(|d| d.short_name().to_owned()).unwrap_or_default(),
+        macs: step.macs,
+        out_shape: step.out_shape.clone(),
+        note: step.note.clone(),
+    }
+}
+
+/// Gathers the facts.
+pub fn report(compiled: &Compiled) -> Report {
+    let schedule = &compiled.schedule;
+    let arena = compiled.plan.arena_bytes;
+    Report {
+        name: compiled.name.clone(),
+        sha256: compiled.source.sha256.clone(),
+        opset: compiled.source.opset,
+        inputs: schedule.inputs.iter().map(port).collect(),
+        outputs: schedule.outputs.iter().map(port).collect(),
+        macs: schedule.steps.iter().map(|s| s.macs).sum(),
+        params: compiled.meta.params,
+        rom_bytes: schedule.constants.iter().map(|c| c.bytes.len()).sum(),
+        arena_bytes: arena,
+        arena_lower_bound_bytes: compiled.plan.lower_bound_bytes,
+        state_bytes: 0,
+        caller_bytes: 0,
+        ram_bytes: arena,
+        long_tail_share: long_tail_share(&schedule.steps),
+        layers: schedule.steps.iter().enumerate().map(|(i, s)| layer(compiled, i, s)).collect(),
+        passes: compiled.log.counts().into_iter().map(|(n, c)| (n.to_owned(), c)).collect(),
+        diagnostics: compiled.remarks.clone(),
+    }
+}
+
+fn long_tail_share(steps: &[Step]) -> f64 {
+    let total: u64 = steps.iter().map(|s| s.macs).sum();
+    let tail: u64 = steps
+        .iter()
+        .filter(|s| matches!(s.kernel, Kernel::Loops(_) | Kernel::Routine(_)))
+        .map(|s| s.macs)
+        .sum();
+    if total == 0 { 0.0 } else { tail as f64 / total as f64 }
+}

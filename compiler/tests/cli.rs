@@ -1,0 +1,148 @@
+//! The command as a user meets it: exit status, messages, files.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(name).join("model.onnx")
+}
+
+fn edgec(args: &[&str], dir: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_edgec")).args(args).current_dir(dir).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Every file below a folder with its bytes, by relative path.
+fn tree(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    fn walk(base: &Path, dir: &Path, out: &mut Vec<(PathBuf, Vec<u8>)>) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(base, &path, out);
+            } else {
+                out.push((path.strip_prefix(base).unwrap().to_owned(), std::fs::read(&path).unwrap()));
+            }
+        }
+    }
+    let mut out = Vec::new();
+    walk(dir, dir, &mut out);
+    out.sort();
+    out
+}
+
+#[test]
+fn two_builds_are_the_same_bytes_and_check_agrees() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = fixture("digits");
+    let model = model.to_str().unwrap();
+    for out in ["a", "b"] {
+        let run = edgec(&["build", model, "--name", "digits", "-o", out], dir.path());
+        assert!(run.status.success(), "{}", text(&run.stderr));
+    }
+    let a = tree(&dir.path().join("a"));
+    assert!(a.len() > 10);
+    assert!(a == tree(&dir.path().join("b")), "two builds differ");
+    let host_facts = a.iter().filter(|(_, bytes)| text(bytes).contains(dir.path().to_str().unwrap()));
+    assert_eq!(host_facts.count(), 0, "a path of this machine is in the output");
+
+    let check = ["build", model, "--name", "digits", "-o", "a", "--check"];
+    assert!(edgec(&check, dir.path()).status.success());
+    let layers = dir.path().join("a/src/lib.rs");
+    let mut source = std::fs::read_to_string(&layers).unwrap();
+    source.push_str("// edited\n");
+    std::fs::write(&layers, source).unwrap();
+    let stale = edgec(&check, dir.path());
+    assert_eq!(stale.status.code(), Some(4));
+    assert!(text(&stale.stderr).contains("src/lib.rs"), "{}", text(&stale.stderr));
+    assert!(edgec(&["build", model, "--name", "digits", "-o", "a"], dir.path()).status.success());
+    assert!(edgec(&check, dir.path()).status.success());
+}
+
+#[test]
+fn a_failed_build_leaves_the_old_crate() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = fixture("digits");
+    assert!(edgec(&["build", model.to_str().unwrap(), "-o", "out"], dir.path()).status.success());
+    let before = tree(&dir.path().join("out"));
+    let bytes = std::fs::read(&model).unwrap();
+    std::fs::write(dir.path().join("broken.onnx"), &bytes[..bytes.len() / 2]).unwrap();
+    let run = edgec(&["build", "broken.onnx", "-o", "out"], dir.path());
+    assert_eq!(run.status.code(), Some(1));
+    assert!(text(&run.stderr).contains("error[E"), "{}", text(&run.stderr));
+    assert!(before == tree(&dir.path().join("out")), "the old crate was touched");
+    let entries: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(entries.len(), 2, "something was left behind: {entries:?}");
+}
+
+#[test]
+fn a_folder_of_others_is_not_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("src")).unwrap();
+    std::fs::write(dir.path().join("src/precious.rs"), "mine").unwrap();
+    let run = edgec(&["build", fixture("digits").to_str().unwrap(), "-o", "src"], dir.path());
+    assert!(!run.status.success());
+    assert_eq!(tree(&dir.path().join("src")).len(), 1);
+}
+
+#[test]
+fn exit_status_tells_who_is_at_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(edgec(&["build"], dir.path()).status.code(), Some(2), "no model and no edgec.toml");
+    assert_eq!(edgec(&["frobnicate"], dir.path()).status.code(), Some(2));
+    assert_eq!(edgec(&["inspect", "missing.onnx"], dir.path()).status.code(), Some(1));
+    let bad = edgec(&["inspect", fixture("digits").to_str().unwrap(), "--dim", "nonsense"], dir.path());
+    assert_eq!(bad.status.code(), Some(2));
+    assert_eq!(edgec(&["explain", "E0101"], dir.path()).status.code(), Some(0));
+    assert_eq!(edgec(&["explain", "E9999"], dir.path()).status.code(), Some(2));
+}
+
+#[test]
+fn inspect_prints_the_fields_of_the_contract() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = edgec(&["inspect", fixture("motion").to_str().unwrap(), "--json"], dir.path());
+    assert!(run.status.success(), "{}", text(&run.stderr));
+    let json: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    for field in [
+        "name",
+        "sha256",
+        "opset",
+        "inputs",
+        "outputs",
+        "macs",
+        "params",
+        "rom_bytes",
+        "arena_bytes",
+        "arena_lower_bound_bytes",
+        "state_bytes",
+        "caller_bytes",
+        "ram_bytes",
+        "layers",
+        "diagnostics",
+    ] {
+        assert!(json.get(field).is_some(), "{field} is missing");
+    }
+    for field in ["index", "kernel", "nodes", "dtype", "macs", "out_shape"] {
+        assert!(json["layers"][0].get(field).is_some(), "layers[].{field} is missing");
+    }
+    assert_eq!(json["inputs"][0]["shape"], serde_json::json!([1, 6, 96]));
+    assert!(json["macs"].as_u64().unwrap() > 100_000);
+}
+
+#[test]
+fn manifests_build_several_models() {
+    let dir = tempfile::tempdir().unwrap();
+    let manifest = format!(
+        "[package]\nname = \"both\"\noutput = \"out\"\nlevel = \"scalar\"\n\
+         [[model]]\npath = {:?}\nname = \"digits\"\n[[model]]\npath = {:?}\nname = \"motion\"\n",
+        fixture("digits"),
+        fixture("motion")
+    );
+    std::fs::write(dir.path().join("edgec.toml"), manifest).unwrap();
+    let run = edgec(&["build"], dir.path());
+    assert!(run.status.success(), "{}", text(&run.stderr));
+    let lib = std::fs::read_to_string(dir.path().join("out/src/lib.rs")).unwrap();
+    assert!(lib.contains("pub mod digits") && lib.contains("pub mod motion"), "{lib}");
+}

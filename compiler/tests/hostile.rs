@@ -1,0 +1,115 @@
+//! Truncated, bit-flipped and absurd models: a diagnostic each, never a panic, never long.
+//!
+//! A few hundred by default; `EDGEC_HOSTILE=10000` for all. The slower suite runs it under a limit
+//! on memory, so that a model that makes the compiler allocate without bound ends the process.
+
+use edgec::{Config, ModelConfig, pipeline};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Longest time for one model.
+const LONGEST: Duration = Duration::from_secs(20);
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        // xorshift64*: any fixed sequence will do.
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n.max(1) as u64) as usize
+    }
+}
+
+/// Models to damage: our own, and the small ones of the shared collection where that is present.
+fn seeds() -> Vec<Vec<u8>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut folders: Vec<PathBuf> = vec![root.join("fixtures")];
+    let shared =
+        std::env::var_os("EDGEC_MODELS").map_or_else(|| root.join("../shared/models"), PathBuf::from);
+    if shared.is_dir() {
+        folders.push(shared);
+    } else {
+        eprintln!("SKIPPED in part: no models at {}", shared.display());
+    }
+    let mut models: Vec<PathBuf> = folders
+        .iter()
+        .filter_map(|f| std::fs::read_dir(f).ok())
+        .flat_map(|entries| entries.filter_map(Result::ok))
+        .map(|e| e.path().join("model.onnx"))
+        .filter(|p| p.metadata().is_ok_and(|m| m.len() < 120_000))
+        .collect();
+    models.sort();
+    let seeds: Vec<Vec<u8>> = models.iter().map(|p| std::fs::read(p).unwrap()).collect();
+    assert!(!seeds.is_empty(), "fixtures are missing");
+    seeds
+}
+
+/// One damaged model.
+fn mutate(seed: &[u8], r: &mut Random) -> Vec<u8> {
+    let mut bytes = seed.to_vec();
+    match r.below(6) {
+        0 => bytes.truncate(r.below(bytes.len())),
+        1 => {
+            for _ in 0..=r.below(8) {
+                let at = r.below(bytes.len());
+                bytes[at] ^= 1 << r.below(8);
+            }
+        }
+        2 => {
+            // Structure lies at the ends of a file: names, attributes, shapes.
+            let at = if r.below(2) == 0 {
+                r.below(bytes.len().min(2000))
+            } else {
+                bytes.len() - 1 - r.below(bytes.len().min(2000))
+            };
+            bytes[at] = [0, 1, 0x7f, 0x80, 0xff][r.below(5)];
+        }
+        3 => {
+            // A varint grows absurd.
+            let at = r.below(bytes.len());
+            bytes.splice(at..at, [0xff; 9]);
+        }
+        4 => {
+            let (from, len) = (r.below(bytes.len()), r.below(200));
+            let piece: Vec<u8> = bytes.iter().skip(from).take(len).copied().collect();
+            let at = r.below(bytes.len());
+            bytes.splice(at..at, piece);
+        }
+        _ => {
+            let at = r.below(bytes.len());
+            let end = (at + r.below(64)).min(bytes.len());
+            bytes.drain(at..end);
+        }
+    }
+    bytes
+}
+
+#[test]
+fn damaged_models_give_diagnostics() {
+    let count: usize = std::env::var("EDGEC_HOSTILE").ok().and_then(|v| v.parse().ok()).unwrap_or(300);
+    let seeds = seeds();
+    let mut r = Random(0x5eed);
+    let (mut refused, mut slowest) = (0, Duration::ZERO);
+    for i in 0..count {
+        let bytes = mutate(&seeds[i % seeds.len()], &mut r);
+        let start = Instant::now();
+        // Some damage is harmless (a bit of a weight); what counts is that nothing panics.
+        if let Err(diagnostics) =
+            pipeline::compile(&ModelConfig::bytes("damaged.onnx", bytes), &Config::new())
+        {
+            assert!(diagnostics.has_errors(), "model {i}: refused without a reason");
+            assert!(!diagnostics.to_string().contains("E0900"), "model {i}: {diagnostics}");
+            refused += 1;
+        }
+        slowest = slowest.max(start.elapsed());
+        assert!(start.elapsed() < LONGEST, "model {i} took {:?}", start.elapsed());
+    }
+    println!("{count} damaged models, {refused} refused, slowest {slowest:?}");
+    assert!(refused > count / 4, "the damage does no harm: only {refused} of {count} refused");
+}

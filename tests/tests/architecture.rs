@@ -1,0 +1,95 @@
+//! Who may use whom: DESIGN's layering, read off the `use` lines of the compiler.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Module, and the modules of the compiler that it may name. Anything may name `diag`-free leaves
+/// listed for it and nothing else; the doors (`cli`, `config`, `pipeline`) stand above all.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("ir", &["ir"]),
+    ("onnx", &["onnx", "ir"]),
+    ("kernel", &["kernel", "ir"]),
+    ("ops", &["ops", "onnx", "kernel", "ir", "schedule"]),
+    ("frontend", &["frontend", "ops", "onnx", "ir", "diag", "config"]),
+    ("interp", &["interp", "ops", "ir"]),
+    ("passes", &["passes", "ops", "interp", "ir", "diag", "kernel"]),
+    ("schedule", &["schedule", "ops", "kernel", "ir", "memory"]),
+    ("memory", &["memory", "schedule", "kernel", "ir"]),
+    ("emit", &["emit", "schedule", "memory", "kernel", "ir", "diag", "config"]),
+    ("diag", &["diag", "ir", "ops"]),
+    ("report", &["report", "pipeline", "schedule", "memory", "kernel", "ir", "diag", "passes"]),
+];
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut out = Vec::new();
+    let Ok(entries) = std::fs::read_dir(folder) else { return out };
+    for entry in entries.filter_map(Result::ok) {
+        let path = entry.path();
+        if path.is_dir() {
+            out.extend(sources(&path));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            out.push(path);
+        }
+    }
+    out.sort();
+    out
+}
+
+/// Modules of the crate that a file names through `crate::…`, tests left out.
+fn named(text: &str) -> BTreeSet<String> {
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let mut out = BTreeSet::new();
+    for line in code.lines().filter(|l| !l.trim_start().starts_with("//")) {
+        for part in line.split("crate::").skip(1) {
+            let group = part.strip_prefix('{').and_then(|g| g.split('}').next()).unwrap_or(part);
+            for item in group.split(',') {
+                let word: String =
+                    item.trim().chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+                let ends_module =
+                    item.trim().get(word.len()..).is_some_and(|r| r.starts_with("::") || r.is_empty());
+                if !word.is_empty() && (ends_module || part.starts_with(&word)) {
+                    out.insert(word);
+                }
+                if !part.starts_with('{') {
+                    break;
+                }
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn stages_name_only_what_lies_below_them() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("../compiler/src");
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for (module, allowed) in ALLOWED {
+        for file in sources(&src.join(module)) {
+            seen += 1;
+            let text = std::fs::read_to_string(&file).unwrap();
+            for name in named(&text) {
+                if !allowed.contains(&name.as_str()) {
+                    wrong.push(format!("{} names crate::{name}", file.strip_prefix(&src).unwrap().display()));
+                }
+            }
+        }
+    }
+    assert!(seen > 30, "the compiler's sources were not found");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn unsafe_stays_in_the_runtime() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for folder in ["compiler/src", "macros/src", "tests/src"] {
+        for file in sources(&root.join(folder)) {
+            let text = std::fs::read_to_string(&file).unwrap();
+            for (i, line) in text.lines().enumerate() {
+                let code = line.split("//").next().unwrap_or_default();
+                let found = ["unsafe {", "unsafe fn", "unsafe impl"].iter().any(|u| code.contains(u));
+                assert!(!found, "{}:{} has unsafe code", file.display(), i + 1);
+            }
+        }
+    }
+}
