@@ -1,24 +1,274 @@
-use crate::diag::{Code, Diagnostic};
+//! Graph → graph: smaller, and in the form that kernels want.
+//!
+//! A pass is one unit struct in one file; its header gives the pattern, the result, the precondition
+//! and a small before and after. [`CANONICAL`] and [`FUSION`] are the pipeline, as literal lists with
+//! the reason beside each constraint on the order; [`PassManager`] runs them.
+//!
+//! # Rules for passes
+//!
+//! - **Rewrite through a [`Patch`](crate::ops::Patch)** and hand its label to [`PassCx::fired`]; reports count labels. The
+//!   label is the pass's name, or a part of its job where it has several.
+//! - **Anchor at the consumer.** A fused node stands where the last of the nodes it replaces stood;
+//!   every operand of any of them is there by then, so the order stays topological by itself.
+//! - **Matched but declined says why**, with [`PassCx::missed`], in words that fit behind "not fused:".
+//!   Something that does not match at all says nothing.
+//! - **Rounding may change, meaning may not.** Folding weights moves a rounding; it must not turn NaN,
+//!   infinities or -0.0 into something else where the unfused form kept them, for finite weights.
+//!   Weights are folded in `f64` and rounded once.
+//! - **Bounded.** Nothing that the model's numbers can blow up: what a pass materialises is limited.
+//! - **Idempotent.** A second run right behind the first changes nothing; a group that does not come to
+//!   rest within [`MAX_ROUNDS`] is a bug and stops the compiler.
+//! - **Deterministic.** Walk nodes in execution order; no hash map whose order reaches the graph.
+//! - **Leave the dead behind.** Producers that nobody reads any more are `dead_code`'s, unless the
+//!   patch knows that it took their last reader.
+//!
+//! After each pass that changed something, [`violations`] must be empty: the structural rules, and every
+//! node still infers to the types its results are declared with.
+//!
+//! Tests are text files under `tests/passes/<pass>/`: the model in ONNX's textual syntax and the
+//! expected graph; the runner also compares the interpreter's outputs before and after.
+
+mod cancel_transposes;
+mod canonicalize;
+mod check;
+mod common_subexpressions;
+mod dead_code;
+mod error;
+mod fold;
+mod fold_batch_norm;
+mod fuse_activation;
+mod fuse_bias;
+mod fuse_pad;
+mod fuse_residual;
+mod fuse_scale;
+mod log;
+mod matching;
+mod product;
+mod reshape_before_weights;
+mod simplify;
+mod widen_half;
+
+pub use check::violations;
+pub use error::PassError;
+pub use log::{Missed, PassCx, PassLog, PassStat, describe};
+
 use crate::ops::Graph;
-#[derive(Debug, Clone, Default)]
-pub struct PassLog;
-impl PassLog {
-    pub fn counts(&self) -> Vec<(&'static str, usize)> {
-        vec![]
+use std::fmt;
+use std::time::Instant;
+
+/// A rewrite of the whole graph.
+pub trait Pass: Sync {
+    /// Name for listings, dumps and tests: the file's.
+    fn name(&self) -> &'static str;
+
+    /// Rewrites wherever the pattern holds; reports through `cx`.
+    fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<(), PassError>;
+}
+
+/// A step of the pipeline.
+#[derive(Clone, Copy)]
+pub enum Stage {
+    /// Runs once.
+    Once(&'static dyn Pass),
+    /// Runs in turns until none of them changes anything.
+    Fixpoint(&'static str, &'static [&'static dyn Pass]),
+}
+
+/// What every later stage wants, quantization included: no aliases of ops, no dead or double work,
+/// affine steps inside weights.
+pub const CANONICAL: &[Stage] = &[
+    // First: later passes look at element types, and fold in the wider one.
+    Stage::Once(&widen_half::WidenHalf),
+    Stage::Fixpoint(
+        "canonical",
+        &[
+            // Before everything else: other patterns know one spelling only.
+            &canonicalize::Canonicalize,
+            &simplify::Simplify,
+            // Behind the rewrites that make operands known.
+            &fold::Fold,
+            // Behind folding: folded constants can be equal.
+            &common_subexpressions::CommonSubexpressions,
+            // Last: the others leave dead nodes behind, which count as readers.
+            &dead_code::DeadCode,
+        ],
+    ),
+    Stage::Fixpoint(
+        "affine",
+        &[
+            // Before the patterns of neighbours: a transpose in between hides them.
+            &cancel_transposes::CancelTransposes,
+            // Before the bias: it brings one along.
+            &fold_batch_norm::FoldBatchNorm,
+            &fuse_bias::FuseBias,
+            // Behind the batch norm, which cannot move in front of a convolution that pads.
+            &fuse_pad::FusePad,
+            &canonicalize::Canonicalize,
+            &fold::Fold,
+            &dead_code::DeadCode,
+        ],
+    ),
+];
+
+/// What kernels do on the side: epilogues, and weights in the order of the data.
+pub const FUSION: &[Stage] = &[
+    Stage::Fixpoint(
+        "epilogue",
+        &[
+            // In the order of the epilogue itself, acc·scale + bias: what is fused later can no longer
+            // move in front.
+            &fuse_scale::FuseScale,
+            &fuse_bias::FuseBias,
+            // Before the activation, which may follow the residual.
+            &fuse_residual::FuseResidual,
+            &fuse_activation::FuseActivation,
+            &dead_code::DeadCode,
+        ],
+    ),
+    // Behind the fusions, whose patterns do not look through the transpose it inserts.
+    Stage::Once(&reshape_before_weights::ReshapeBeforeWeights),
+    // Cancelled transposes and weights permuted twice.
+    Stage::Once(&common_subexpressions::CommonSubexpressions),
+    Stage::Once(&dead_code::DeadCode),
+];
+
+/// Every pass, in order of first running.
+pub fn all() -> Vec<&'static dyn Pass> {
+    let mut passes: Vec<&'static dyn Pass> = Vec::new();
+    for stage in CANONICAL.iter().chain(FUSION) {
+        let group = match stage {
+            Stage::Once(pass) => std::slice::from_ref(pass),
+            Stage::Fixpoint(_, group) => group,
+        };
+        for &pass in group {
+            if !passes.iter().any(|p| p.name() == pass.name()) {
+                passes.push(pass);
+            }
+        }
+    }
+    passes
+}
+
+/// Turns of a fixpoint group before it counts as a bug. Each pass is exhaustive for itself, so that two
+/// or three turns are usual; chains through several passes need more.
+pub const MAX_ROUNDS: usize = 100;
+
+/// One finished run of a pass, as hooks see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PassRun {
+    /// Counts all runs, from 1: what [`PassManager::stop_after`] takes.
+    pub number: usize,
+    /// The pass.
+    pub pass: &'static str,
+    /// Changes made.
+    pub changes: usize,
+}
+
+/// Called after each pass, for dumps.
+pub type Hook<'h> = dyn FnMut(PassRun, &Graph) + 'h;
+
+/// Runs passes, checks the graph after each, and keeps the log.
+#[derive(Default)]
+pub struct PassManager<'h> {
+    /// What happened so far.
+    pub log: PassLog,
+    /// Do nothing any more after this many runs, to find by bisection the pass that breaks a model.
+    pub stop_after: Option<usize>,
+    hook: Option<&'h mut Hook<'h>>,
+    runs: usize,
+}
+
+impl fmt::Debug for PassManager<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PassManager")
+            .field("log", &self.log)
+            .field("runs", &self.runs)
+            .finish_non_exhaustive()
     }
 }
-impl std::fmt::Display for PassLog {
-    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+
+impl<'h> PassManager<'h> {
+    /// A manager that nobody watches.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A manager that shows the graph to `hook` after each pass.
+    pub fn with_hook(hook: &'h mut Hook<'h>) -> Self {
+        PassManager { hook: Some(hook), ..Self::default() }
+    }
+
+    /// Runs a list of stages.
+    pub fn run(&mut self, graph: &mut Graph, stages: &[Stage]) -> Result<(), PassError> {
+        if self.runs == 0 {
+            check(graph, "import")?;
+        }
+        for stage in stages {
+            match stage {
+                Stage::Once(pass) => {
+                    self.run_pass(graph, *pass)?;
+                }
+                Stage::Fixpoint(group, passes) => self.fixpoint(graph, group, passes)?,
+            }
+        }
         Ok(())
     }
-}
-#[derive(Debug)]
-pub struct PassError;
-impl From<PassError> for Diagnostic {
-    fn from(_: PassError) -> Self {
-        Diagnostic::error(Code::Internal, "x")
+
+    /// Runs one pass and checks the graph; returns how many changes it made.
+    pub fn run_pass(&mut self, graph: &mut Graph, pass: &dyn Pass) -> Result<usize, PassError> {
+        if self.stop_after.is_some_and(|n| self.runs >= n) {
+            return Ok(0);
+        }
+        self.runs += 1;
+        let name = pass.name();
+        let start = Instant::now();
+        let mut cx = PassCx::new(&mut self.log, name);
+        pass.run(graph, &mut cx)?;
+        let changes = cx.changes();
+        if changes > 0 {
+            check(graph, name)?;
+        }
+        self.log.spent(name, start.elapsed());
+        if let Some(hook) = &mut self.hook {
+            hook(PassRun { number: self.runs, pass: name, changes }, graph);
+        }
+        Ok(changes)
+    }
+
+    fn fixpoint(
+        &mut self,
+        graph: &mut Graph,
+        group: &'static str,
+        passes: &[&'static dyn Pass],
+    ) -> Result<(), PassError> {
+        let mut restless = Vec::new();
+        for _ in 0..MAX_ROUNDS {
+            restless.clear();
+            for &pass in passes {
+                if self.run_pass(graph, pass)? > 0 {
+                    restless.push(pass.name());
+                }
+            }
+            if restless.is_empty() {
+                return Ok(());
+            }
+        }
+        Err(PassError::NoFixpoint { group, rounds: MAX_ROUNDS, restless })
     }
 }
-pub fn optimize(_: &mut Graph) -> Result<PassLog, PassError> {
-    Ok(PassLog)
+
+fn check(graph: &Graph, pass: &'static str) -> Result<(), PassError> {
+    let violations = violations(graph);
+    if violations.is_empty() { Ok(()) } else { Err(PassError::Verify { pass, violations }) }
 }
+
+/// Runs the whole pipeline.
+pub fn optimize(graph: &mut Graph) -> Result<PassLog, PassError> {
+    let mut manager = PassManager::new();
+    manager.run(graph, CANONICAL)?;
+    manager.run(graph, FUSION)?;
+    Ok(manager.log)
+}
+
+#[cfg(test)]
+mod tests;

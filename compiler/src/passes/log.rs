@@ -1,0 +1,149 @@
+//! What passes did, and what they declined to do.
+
+use crate::ir::NodeId;
+use crate::ops::Graph;
+use std::fmt;
+use std::time::Duration;
+
+/// What the passes did to one graph.
+#[derive(Debug, Clone, Default)]
+pub struct PassLog {
+    /// One entry per pass, in order of first running.
+    pub passes: Vec<PassStat>,
+    /// Rewrites that matched and were declined, as of each pass's last run.
+    pub missed: Vec<Missed>,
+}
+
+/// One pass.
+#[derive(Debug, Clone)]
+pub struct PassStat {
+    /// The pass.
+    pub pass: &'static str,
+    /// How often it ran.
+    pub runs: usize,
+    /// Labels of its changes with their numbers, in order of first use.
+    pub fired: Vec<(&'static str, usize)>,
+    /// Time spent, checks included. Never part of reproducible output.
+    pub elapsed: Duration,
+}
+
+/// A rewrite that matched but was not made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missed {
+    /// The pass.
+    pub pass: &'static str,
+    /// The node it stood at, for people.
+    pub node: String,
+    /// Why not.
+    pub reason: String,
+}
+
+impl PassLog {
+    /// How often anything fired, as `("fuse_activation", 9)`: labels over all passes, in order.
+    pub fn counts(&self) -> Vec<(&'static str, usize)> {
+        let mut all: Vec<(&'static str, usize)> = Vec::new();
+        for &(label, n) in self.passes.iter().flat_map(|p| &p.fired) {
+            match all.iter_mut().find(|(l, _)| *l == label) {
+                Some((_, count)) => *count += n,
+                None => all.push((label, n)),
+            }
+        }
+        all
+    }
+
+    /// Number of changes in total.
+    pub fn changes(&self) -> usize {
+        self.passes.iter().flat_map(|p| &p.fired).map(|(_, n)| n).sum()
+    }
+
+    fn stat(&mut self, pass: &'static str) -> Option<&mut PassStat> {
+        if !self.passes.iter().any(|p| p.pass == pass) {
+            self.passes.push(PassStat { pass, runs: 0, fired: Vec::new(), elapsed: Duration::ZERO });
+        }
+        self.passes.iter_mut().find(|p| p.pass == pass)
+    }
+
+    pub(super) fn begin(&mut self, pass: &'static str) {
+        self.missed.retain(|m| m.pass != pass);
+        if let Some(stat) = self.stat(pass) {
+            stat.runs += 1;
+        }
+    }
+
+    pub(super) fn spent(&mut self, pass: &'static str, time: Duration) {
+        if let Some(stat) = self.stat(pass) {
+            stat.elapsed += time;
+        }
+    }
+}
+
+/// As `-v` prints it: `fuse_activation × 9`, then one line per rewrite that was declined.
+impl fmt::Display for PassLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (label, n) in self.counts() {
+            writeln!(f, "{label} × {n}")?;
+        }
+        for m in &self.missed {
+            writeln!(f, "not {} at {}: {}", m.pass, m.node, m.reason)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a pass reports to.
+#[derive(Debug)]
+pub struct PassCx<'l> {
+    log: &'l mut PassLog,
+    pass: &'static str,
+    changes: usize,
+}
+
+impl<'l> PassCx<'l> {
+    /// A context for one run of `pass`, reporting into `log`.
+    pub fn new(log: &'l mut PassLog, pass: &'static str) -> Self {
+        log.begin(pass);
+        PassCx { log, pass, changes: 0 }
+    }
+
+    /// Counts a change under its label; takes what `Patch::apply` returns.
+    pub fn fired(&mut self, label: &'static str) {
+        self.fired_times(label, 1);
+    }
+
+    /// Counts several changes at once.
+    pub fn fired_times(&mut self, label: &'static str, n: usize) {
+        if n == 0 {
+            return;
+        }
+        self.changes += n;
+        let Some(stat) = self.log.stat(self.pass) else { return };
+        match stat.fired.iter_mut().find(|(l, _)| *l == label) {
+            Some((_, count)) => *count += n,
+            None => stat.fired.push((label, n)),
+        }
+    }
+
+    /// A rewrite matched at `node` but was declined. A reason fits behind "not fused:".
+    pub fn missed(&mut self, graph: &Graph, node: NodeId, reason: impl Into<String>) {
+        let missed = Missed { pass: self.pass, node: describe(graph, node), reason: reason.into() };
+        if !self.log.missed.contains(&missed) {
+            self.log.missed.push(missed);
+        }
+    }
+
+    /// Changes made in this run.
+    pub fn changes(&self) -> usize {
+        self.changes
+    }
+}
+
+/// A node for people: its ONNX name (or that of its first output) and operator.
+pub fn describe(graph: &Graph, node: NodeId) -> String {
+    let Some(n) = graph.node(node) else { return format!("node {}", node.0) };
+    let op = n.op.as_op().name();
+    match (n.origins.last(), n.outputs.iter().flatten().next()) {
+        (Some(origin), _) => format!("`{}` ({op})", origin.name),
+        (None, Some(&v)) => format!("`{}` ({op})", graph.value(v).name),
+        (None, None) => format!("node {} ({op})", node.0),
+    }
+}
