@@ -72,14 +72,22 @@ impl Footprint {
             } else {
                 (self.pitch, self.rows) = (stride, extent);
             }
-        } else if stride.is_multiple_of(self.pitch) {
-            self.rows += (extent - 1) * (stride / self.pitch);
+        } else if stride.is_multiple_of(self.pitch) && self.through(stride, extent) <= end * extent {
+            self.rows = self.through(stride, extent) / self.run;
+        } else if end < stride {
+            // Runs that stand close, as every other channel of a part: taken as one.
+            (self.run, self.pitch, self.rows) = (end, stride, extent);
         } else {
             *self = Self::dense(self.start, (extent - 1) * stride + end);
         }
         if self.rows > 1 && self.run >= self.pitch {
             *self = Self::dense(self.start, self.end() - self.start);
         }
+    }
+
+    /// Elements of runs at the same pitch all the way through `extent` repetitions every `stride`.
+    fn through(&self, stride: usize, extent: usize) -> usize {
+        (self.rows + (extent - 1) * (stride / self.pitch)) * self.run
     }
 
     /// One past the last element; `start` where there is none.

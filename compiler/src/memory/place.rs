@@ -47,8 +47,14 @@ const SEARCH_LOOKS: usize = 3_000_000;
 /// Rounds without progress after which the search stops.
 const PATIENCE: usize = 600;
 
+/// Pairs of blocks alive together beyond which there is no search: each takes memory and time here.
+const MOST_PAIRS: usize = 2_000_000;
+
 /// Offsets of the blocks, in their order, and the end of the highest.
 pub fn place(blocks: &[Block], sharings: &[Sharing], align: usize) -> (Vec<usize>, usize) {
+    if pairs(blocks) > MOST_PAIRS {
+        return first_fit(blocks, align.max(1));
+    }
     let problem = Problem::new(blocks, sharings, align.max(1));
     let mut best = Placement { offsets: vec![0; blocks.len()], end: usize::MAX, order: Vec::new() };
     for order in problem.orders() {
@@ -221,6 +227,53 @@ impl<'a> Problem<'a> {
     }
 }
 
+/// Number of pairs alive together, at most.
+fn pairs(blocks: &[Block]) -> usize {
+    let times = blocks.iter().map(|b| b.life.end + 2).max().unwrap_or(0);
+    let mut change = vec![0isize; times];
+    for b in blocks {
+        for (time, by) in [(b.life.start, 1), (b.life.end + 1, -1)] {
+            if let Some(c) = change.get_mut(time) {
+                *c += by;
+            }
+        }
+    }
+    let (mut alive, mut most) = (0isize, 0isize);
+    for c in change {
+        alive += c;
+        most = most.max(alive);
+    }
+    blocks.len().saturating_mul(usize::try_from(most).unwrap_or(0))
+}
+
+/// Blocks in order of start, each in the lowest gap; nothing is shared.
+fn first_fit(blocks: &[Block], align: usize) -> (Vec<usize>, usize) {
+    let mut offsets = vec![0; blocks.len()];
+    let mut order: Vec<(usize, &Block)> = blocks.iter().enumerate().filter(|(_, b)| b.size > 0).collect();
+    order.sort_by_key(|(i, b)| (b.life.start, *i));
+    // What is alive, by offset.
+    let mut alive: Vec<(usize, &Block)> = Vec::new();
+    let mut end = 0;
+    for (i, block) in order {
+        alive.retain(|(_, b)| b.life.end >= block.life.start);
+        let mut at = 0usize;
+        let mut position = alive.len();
+        for (p, (offset, b)) in alive.iter().enumerate() {
+            if offset.saturating_sub(at) >= block.size && *offset >= at {
+                position = p;
+                break;
+            }
+            at = at.max((offset + b.size).next_multiple_of(align));
+        }
+        alive.insert(position, (at, block));
+        if let Some(o) = offsets.get_mut(i) {
+            *o = at;
+        }
+        end = end.max(at + block.size);
+    }
+    (offsets, end)
+}
+
 /// The starts that a neighbour of `other` bytes at `at` rules out for a block of `size` bytes.
 fn forbid(list: &mut Vec<Forbidden>, size: usize, at: usize, other: usize, rule: Option<(Rule, bool)>) {
     let at = at as i128;
@@ -374,6 +427,8 @@ mod tests {
                 }
             }
             let bound = alive(&blocks).into_iter().max().unwrap();
+            let (offsets, end) = first_fit(&blocks, 64);
+            check(&blocks, &[], &offsets, end);
             let (offsets, end) = place(&blocks, &sharings, 64);
             check(&blocks, &sharings, &offsets, end);
             assert!(end * 10 <= bound * 12, "{end} bytes where {bound} are alive");

@@ -60,25 +60,40 @@ fn reads_of(schedule: &Schedule, kernel: &Kernel, buffer: BufferId) -> usize {
     touches.iter().filter(|t| !t.write && t.operand == Operand::Buffer(buffer)).count()
 }
 
+/// Rows of an output up to which leads are computed: here, and once more by rustc for the emitted layer, which
+/// looks at each row.
+const MOST_ROWS: usize = 4096;
+
+fn few_rows(y: &View) -> bool {
+    let rows = [y.extent[0], y.extent[1]].iter().fold(y.batch, |n, &d| n.saturating_mul(d));
+    rows <= MOST_ROWS
+}
+
 /// What a kernel may write over, as `(read, written, rule)`, distances in bytes from buffer to buffer.
 fn rules(kernel: &Kernel) -> Vec<(Operand, Operand, Rule)> {
     let at_least = |lead: Option<isize>, x: Operand, y: Operand| lead.map(|l| (x, y, Rule::AtLeast(l)));
     match kernel {
         Kernel::Conv { spec, x, epilogue, y, .. } => {
-            let lead = at_least(kernels::conv::safe_lead(spec), *x, *y);
+            let lead = few_rows(&spec.y).then(|| kernels::conv::safe_lead(spec)).flatten();
+            let lead = at_least(lead, *x, *y);
             let r = residual(epilogue, spec.epilogue.residual, &spec.residual, &spec.y, *y);
             lead.into_iter().chain(r).collect()
         }
         Kernel::Depthwise { spec, x, epilogue, y, .. } => {
-            let lead = at_least(kernels::depthwise::safe_lead(spec), *x, *y);
+            let lead = few_rows(&spec.y).then(|| kernels::depthwise::safe_lead(spec)).flatten();
+            let lead = at_least(lead, *x, *y);
             let r = residual(epilogue, spec.epilogue.residual, &spec.residual, &spec.y, *y);
             lead.into_iter().chain(r).collect()
         }
         Kernel::MatMul { spec, a, epilogue, y, .. } => {
-            let lead = at_least(kernels::matmul::safe_lead(spec), *a, *y);
+            let few = spec.batch.saturating_mul(spec.m) <= MOST_ROWS;
+            let lead = at_least(few.then(|| kernels::matmul::safe_lead(spec)).flatten(), *a, *y);
             lead.into_iter().chain(matmul_residual(spec, epilogue, *y)).collect()
         }
-        Kernel::Pool { spec, x, y } => at_least(kernels::pool::safe_lead(spec), *x, *y).into_iter().collect(),
+        Kernel::Pool { spec, x, y } => {
+            let lead = few_rows(&spec.y).then(|| kernels::pool::safe_lead(spec)).flatten();
+            at_least(lead, *x, *y).into_iter().collect()
+        }
         Kernel::Softmax { x, y, .. } | Kernel::Norm { x, y, .. } => vec![(*x, *y, Rule::Exactly(0))],
         Kernel::Loops(loops) => in_place(loops),
         Kernel::Pack { .. } | Kernel::Routine(_) => Vec::new(),

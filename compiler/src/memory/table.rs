@@ -124,11 +124,15 @@ impl Done {
             && so_far.iter().any(|(_, w)| w.meets(&footprint) && !w.is_dense() && w.pitch != footprint.pitch);
         let footprint = if mixed { footprint.hull() } else { footprint };
         let makers: Vec<Footprint> = so_far.iter().map(|(_, w)| *w).filter(|w| w.meets(&footprint)).collect();
+        let footprint = whole_rows(footprint, &makers);
         let pieces: Vec<Footprint> = cuts(&footprint, &makers)
             .windows(2)
             .filter_map(|c| Some(clip(&footprint, *c.first()?, *c.get(1)?)))
             .collect();
         let whole = pieces.iter().map(Footprint::elements).sum::<usize>() == footprint.elements();
+        if !whole && !footprint.is_dense() {
+            return self.reads(buffer, footprint.hull(), own);
+        }
         let pieces = if whole { pieces } else { vec![footprint] };
         let read = |piece: &Footprint| {
             let mut writers: Vec<usize> =
@@ -145,19 +149,34 @@ impl Done {
     }
 }
 
+/// A read without gaps that starts or ends within a row, where its writers fill whole rows between them: all of
+/// the rows, since the check compares rows.
+fn whole_rows(read: Footprint, writers: &[Footprint]) -> Footprint {
+    let Some(first) = writers.iter().min_by_key(|w| w.start).filter(|w| !w.is_dense()) else { return read };
+    let side_by_side = writers.iter().all(|w| w.pitch == first.pitch && w.rows == first.rows);
+    let filled = writers.iter().map(|w| w.run).sum::<usize>() == first.pitch;
+    let end = writers.iter().map(Footprint::end).max().unwrap_or(0);
+    if !(read.is_dense() && side_by_side && filled && first.start <= read.start && read.end() <= end) {
+        return read;
+    }
+    let start = first.start + (read.start - first.start) / first.pitch * first.pitch;
+    let behind = first.start + (read.end() - first.start).div_ceil(first.pitch) * first.pitch;
+    Footprint::dense(start, behind.min(end) - start)
+}
+
 /// Where to cut a read so that each of its writers holds rows of a piece from the first to the last, or none:
-/// at the rows where a writer starts or stops. One piece where all writers are dense.
+/// at the rows where a writer starts or stops. One piece where there are no rows at all.
 fn cuts(read: &Footprint, writers: &[Footprint]) -> Vec<usize> {
     let mut cuts = vec![read.start, read.end()];
-    if let Some(pitch) = writers.iter().find(|w| !w.is_dense()).map(|w| w.pitch) {
+    if !read.is_dense() || writers.iter().any(|w| !w.is_dense()) {
         for w in writers {
             let ends = if w.is_dense() {
                 [Some(w.start), Some(w.end())]
             } else {
                 // The read's row that holds the writer's first run, and the one behind its last.
-                let ahead = (w.start % pitch + pitch - read.start % pitch) % pitch;
+                let ahead = (w.start % w.pitch + w.pitch - read.start % w.pitch) % w.pitch;
                 let row = w.start.checked_sub(ahead);
-                [row, row.map(|r| r + w.rows * pitch)]
+                [row, row.map(|r| r + w.rows * w.pitch)]
             };
             cuts.extend(ends.into_iter().flatten().filter(|&c| read.start < c && c < read.end()));
         }

@@ -193,7 +193,7 @@ impl Random {
             let same: Vec<ValueId> = images.iter().copied().filter(|&v| net.shape(v) == shape).collect();
             let level: Vec<ValueId> =
                 images.iter().copied().filter(|&v| net.shape(v)[2..] == shape[2..]).collect();
-            let y = match self.below(11) {
+            let y = match self.below(13) {
                 0 | 1 => net.conv(x, 1 + self.below(20), 3, 1, 1),
                 2 => net.conv(x, 1 + self.below(20), 1, 1, 0),
                 3 => net.depthwise(x, 3, 1, 1),
@@ -216,6 +216,12 @@ impl Random {
                     others.push(if self.below(2) == 0 { net.op("Softmax", &[flat], &[]) } else { flat });
                     x
                 }
+                11 if shape[1] >= 4 => {
+                    let [from, to] = [net.ints(&[self.below(2) as i64]), net.ints(&[shape[1] as i64])];
+                    let [axis, step] = [net.ints(&[1]), net.ints(&[2])];
+                    net.op("Slice", &[x, from, to, axis, step], &[])
+                }
+                12 if shape[1].is_multiple_of(2) => net.shuffle(x, 2),
                 _ => net.relu(x),
             };
             if net.shape(y)[2] == net.shape(y)[3] {

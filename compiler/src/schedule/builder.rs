@@ -260,22 +260,6 @@ impl Builder {
         self.convert(graph, v, view, None, why)
     }
 
-    /// A value in an order, gaps allowed; copied once where it is not.
-    pub(super) fn in_order(
-        &mut self,
-        graph: &Graph,
-        v: ValueId,
-        order: &Order,
-        why: &str,
-    ) -> Result<TensorView, OpError> {
-        let view = self.place(graph, v, Some(order))?;
-        let repeats = view.shape.iter().zip(&view.strides).any(|(&d, &s)| d > 1 && s <= 0);
-        if !repeats && same_layout(&view.shape, &view.order(), order) {
-            return Ok(view);
-        }
-        self.convert(graph, v, view, Some(order.clone()), why)
-    }
-
     fn convert(
         &mut self,
         graph: &Graph,
@@ -291,7 +275,12 @@ impl Builder {
             return Ok(view.clone());
         }
         let to = self.fresh(graph, v, key.1.as_ref().unwrap_or(&row_major(rank)), false);
-        let what = if plain { "row-major" } else { "channels last" };
+        let wanted = key.1.clone().unwrap_or(row_major(rank));
+        let what = match same_layout(&from.shape, &from.order(), &wanted) {
+            true => "without gaps",
+            false if plain => "row-major",
+            false => "channels last",
+        };
         let note = format!("layout change of `{}`: {what} for {why}", graph.value(v).name);
         self.push_copy(&from, &to, note)?;
         self.converted.insert(key, to.clone());
@@ -320,7 +309,7 @@ impl Builder {
                 return Ok(super::Spatial { operand: place.operand, view: s, pads: need.pads });
             }
         }
-        let view = self.in_order(graph, v, &order, why)?;
+        let view = self.convert(graph, v, place, Some(order), why)?;
         let s = spatial(&view).filter(|s| s.c_stride == 1).ok_or_else(wrong)?;
         Ok(super::Spatial { operand: view.operand, view: s, pads: need.pads })
     }

@@ -7,6 +7,9 @@
 //! - the rim costs at most a quarter of the value ([`WORTH`]): a rim of 1 around 5×5 doubles the bytes, and
 //!   there peeling is as cheap.
 //!
+//! And all rims together must not make the arena more than a quarter larger than it would be without, or
+//! than the bytes that are alive at once: a value with a rim cannot be written over another.
+//!
 //! The rim is as wide as its widest reader needs; readers that need less start further inside. Zeros are
 //! written right before the value's producer, once per inference, since other values use the same memory
 //! at other times. Producers write through strides, so every kernel can write into the interior.
@@ -21,7 +24,7 @@ use crate::kernel::spec::View;
 use crate::ops::{Graph, LayoutRule, OpError};
 
 /// A rim may cost one part in so many of the value's bytes.
-const WORTH: usize = 4;
+pub(super) const WORTH: usize = 4;
 
 /// Widths of a rim along depth, height and width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,7 +50,7 @@ impl Halo {
         let mut out = shape.to_vec();
         for (axis, before, after) in self.axes(shape.len()) {
             if let Some(d) = out.get_mut(axis) {
-                *d += before + after;
+                *d = d.saturating_add(before).saturating_add(after);
             }
         }
         out
@@ -110,11 +113,10 @@ pub(super) fn rim(whole: &TensorView, halo: Halo) -> Result<Vec<Nest>, OpError> 
 /// Decides which values get rims.
 pub(super) fn choose(graph: &Graph, decisions: &mut Decisions) {
     let users = graph.users();
-    for (id, node) in graph.nodes() {
+    for (_, node) in graph.nodes() {
         if !matches!(node.op.as_op().layout(), LayoutRule::ChannelsLast) {
             continue;
         }
-        let _ = id;
         for v in node.inputs.first().into_iter().flatten() {
             if decisions.halos.contains_key(v) || !eligible(graph, decisions, *v) {
                 continue;
@@ -122,7 +124,7 @@ pub(super) fn choose(graph: &Graph, decisions: &mut Decisions) {
             let readers = users.get(v.0 as usize).map_or(&[][..], Vec::as_slice);
             if let Some(halo) = widest(graph, *v, readers) {
                 let shape = &graph.value(*v).shape;
-                let whole: usize = halo.enlarged(shape).iter().product();
+                let whole = halo.enlarged(shape).iter().fold(1usize, |n, &d| n.saturating_mul(d));
                 if (whole - shape.elements()).saturating_mul(WORTH) <= shape.elements() {
                     decisions.halos.insert(*v, halo);
                 }

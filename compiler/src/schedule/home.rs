@@ -19,6 +19,9 @@ use crate::ir::{NodeId, ValueId, normalize_axis};
 use crate::ops::{Graph, LayoutRule, OpError};
 use std::collections::BTreeSet;
 
+/// How many concatenations, the largest ones, are tried without homes.
+const MOST_TRIED: usize = 64;
+
 /// How far views and readers of views are followed.
 const DEPTH: usize = 6;
 
@@ -88,6 +91,9 @@ pub(super) fn choose(graph: &Graph, decisions: &mut Decisions) {
 /// Takes homes back where they make the peak higher.
 fn drop_costly(graph: &Graph, decisions: &mut Decisions) {
     let targets: BTreeSet<ValueId> = decisions.homes.values().map(|h| h.target).collect();
+    let mut targets: Vec<ValueId> = targets.into_iter().collect();
+    targets.sort_by_key(|&v| std::cmp::Reverse(graph.value(v).shape.elements()));
+    targets.truncate(MOST_TRIED);
     let mut now = order::peak(graph, graph.order(), &decisions.homes);
     for target in targets {
         let mut without = decisions.homes.clone();

@@ -5,7 +5,8 @@
 //! trial run of their lowering. What is left to choose are the operators that work in any layout: each
 //! first takes the layout of its largest operand; then every group of them that hangs together is tried
 //! row-major and channels last as a whole, and keeps what moves the fewest bytes between layouts, its own
-//! readers' and the caller's wishes included, views looked through. Ties stay as they are, so the outcome
+//! readers' and the caller's wishes included, views looked through; views that cannot be expressed in
+//! strides (the end of a channel shuffle) copy, and so may write any layout too. Ties stay as they are, so the outcome
 //! is deterministic. Values read as planar images of few channels are not converted: first convolutions
 //! read them as they are.
 
@@ -79,10 +80,11 @@ impl Chooser<'_> {
                         Some(order) => order.clone(),
                         None => self.followed(node, v),
                     },
-                    LayoutRule::View => view
-                        .as_ref()
-                        .and_then(|(o, _)| o.get(i).cloned().flatten())
-                        .unwrap_or(row_major(rank)),
+                    LayoutRule::View => match &view {
+                        Some((orders, 0)) => orders.get(i).cloned().flatten().unwrap_or(row_major(rank)),
+                        // It copies, and so writes what is wanted.
+                        _ => fixed.get(&v).cloned().unwrap_or(row_major(rank)),
+                    },
                 };
                 self.set(v, order);
             }
@@ -162,8 +164,8 @@ impl Chooser<'_> {
                 }
                 LayoutRule::View if node.inputs.first() != Some(&Some(v)) => {}
                 LayoutRule::View => match self.through_order(reader, order.clone()) {
-                    Some((orders, moved)) => {
-                        cost += moved.saturating_mul(STEP_COST);
+                    Some((_, moved)) if moved > 0 => cost += moved.saturating_mul(STEP_COST),
+                    Some((orders, _)) => {
                         for (result, order) in node.outputs.iter().zip(orders) {
                             if let (Some(r), Some(o), true) = (*result, order, depth > 0) {
                                 cost += self.reading_cost(r, &o, &[], depth - 1);
@@ -180,7 +182,14 @@ impl Chooser<'_> {
     /// Tries every group of following operators as a whole, twice, since groups see each other through
     /// views.
     fn improve(&mut self) {
-        let groups = groups(self.graph);
+        let mut groups = groups(self.graph);
+        for (id, node) in self.graph.nodes() {
+            let copies = node.op.as_op().layout() == LayoutRule::View
+                && self.through(id, node).is_none_or(|(_, moved)| moved > 0);
+            if copies && node.outputs.len() == 1 {
+                groups.push(vec![id]);
+            }
+        }
         let mut fixed = BTreeMap::new();
         for _ in 0..2 {
             for group in &groups {
@@ -232,6 +241,9 @@ impl Chooser<'_> {
         let mut cost = 0;
         for node in group.iter().filter_map(|&n| graph.node(n)) {
             let Some(result) = node.outputs.first().copied().flatten() else { continue };
+            if node.op.as_op().layout() == LayoutRule::View {
+                continue;
+            }
             let order = self.order(result);
             for &v in node.inputs.iter().flatten() {
                 let value = graph.value(v);

@@ -24,7 +24,7 @@ pub use view::TensorView;
 
 use crate::ir::{DType, NodeId, Origin, ValueId};
 use crate::kernel::{Buffer, Constant, Kernel, Operand};
-use crate::memory::{PlanOptions, SCALAR_ALIGN, VECTOR_ALIGN};
+use crate::memory::{self, PlanOptions, SCALAR_ALIGN, VECTOR_ALIGN};
 use crate::ops::{Graph, Node, OpError, Type};
 use builder::{Builder, Decisions};
 use std::collections::BTreeMap;
@@ -130,12 +130,31 @@ pub fn lower(graph: &Graph, options: &ScheduleOptions) -> Result<Schedule, Vec<L
         graph.inputs.iter().map(|&v| (v, input_order(graph, v, options))).collect();
     let mut decisions = Decisions { orders: layout::choose(graph, &input_orders), ..Decisions::default() };
     home::choose(graph, &mut decisions);
+    let plain = decisions.clone();
     if options.halo {
         halo::choose(graph, &mut decisions);
     }
+    let rims = !decisions.halos.is_empty();
+    let schedule = lower_as(graph, &input_orders, decisions)?;
+    if !rims {
+        return Ok(schedule);
+    }
+    let without = lower_as(graph, &input_orders, plain)?;
+    let (with, less) =
+        (memory::plan(&schedule, &options.memory()), memory::plan(&without, &options.memory()));
+    let least = less.arena_bytes.max(less.lower_bound_bytes);
+    Ok(if with.arena_bytes > least.saturating_add(least / halo::WORTH) { without } else { schedule })
+}
+
+/// Lowers every node with everything decided.
+fn lower_as(
+    graph: &Graph,
+    input_orders: &BTreeMap<ValueId, Order>,
+    decisions: Decisions,
+) -> Result<Schedule, Vec<LowerError>> {
     let mut run =
         Run { graph, builder: Builder::new(graph, decisions), errors: Vec::new(), outputs: BTreeMap::new() };
-    let inputs = run.inputs(&input_orders);
+    let inputs = run.inputs(input_orders);
     run.emit_outputs(|v| graph.producer(v).is_none());
     for (id, node) in graph.nodes() {
         run.node(id, node);

@@ -11,6 +11,9 @@ use crate::ir::{NodeId, ValueId};
 use crate::ops::{Graph, LayoutRule, Node};
 use std::collections::BTreeMap;
 
+/// How many ready nodes are weighed against each other.
+const MOST_READY: usize = 64;
+
 /// The graph in the best order found.
 pub(super) fn best(graph: &Graph) -> Graph {
     let mut out = graph.clone();
@@ -157,7 +160,7 @@ fn greedy(graph: &Graph) -> Vec<NodeId> {
             mine.iter().filter(|(v, n)| reads.get(v) == Some(n)).map(|(&v, _)| bytes(graph, v) as i128).sum();
         made - freed
     };
-    while let Some(next) = ready.iter().copied().min_by_key(|n| (grows(n, &reads), at(n))) {
+    while let Some(next) = ready.iter().copied().take(MOST_READY).min_by_key(|n| (grows(n, &reads), at(n))) {
         ready.retain(|&n| n != next);
         order.push(next);
         for &v in graph.node(next).map_or(&[][..], |n| &n.inputs).iter().flatten() {

@@ -134,6 +134,15 @@ impl Net {
         self.op("MaxPool", &[x], &[("kernel_shape", ints(kernel)), ("strides", ints(stride))])
     }
 
+    /// Channels dealt out over groups, as ShuffleNet does.
+    pub(crate) fn shuffle(&mut self, x: ValueId, groups: usize) -> ValueId {
+        let dims: Vec<i64> = self.shape(x).iter().map(|&d| d as i64).collect();
+        let [n, c, h, w] = dims[..] else { panic!("an image") };
+        let split = self.reshape(x, &[n, groups as i64, c / groups as i64, h, w]);
+        let dealt = self.transpose(split, &[0, 2, 1, 3, 4]);
+        self.reshape(dealt, &dims)
+    }
+
     pub(crate) fn output(&mut self, v: ValueId) {
         let name = self.name("out");
         self.graph.outputs.push((name, v));

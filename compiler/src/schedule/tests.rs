@@ -222,6 +222,20 @@ fn elementwise_chains_take_the_layout_that_moves_least() {
 }
 
 #[test]
+fn a_channel_shuffle_is_one_copy() {
+    let mut net = Net::new();
+    let x = net.input(&[1, 3, 8, 8]);
+    let a = net.conv(x, 8, 3, 1, 1);
+    let b = net.shuffle(a, 2);
+    let c = net.depthwise(b, 3, 1, 1);
+    let d = net.op("GlobalAveragePool", &[c], &[]);
+    net.output(d);
+    let s = lowered(&net);
+    assert_eq!(steps(&s), ["Conv", "Loops", "Depthwise", "Pool"]);
+    assert_eq!(s.steps[1].out_shape, [1, 8, 8, 8]);
+}
+
+#[test]
 fn every_fault_is_reported() {
     let mut net = Net::new();
     let x = net.input(&[2, 6]);
