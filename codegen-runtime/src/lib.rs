@@ -11,6 +11,7 @@ extern crate std;
 
 pub mod api;
 pub mod blob;
+mod doors;
 pub mod epilogue;
 pub mod fault;
 pub mod isa;

@@ -65,11 +65,17 @@ pub fn proven_index(position: i64, extent: usize) -> usize {
 /// Joins accumulators in a fixed order: halves onto each other, 16 → 8 → 4 → 2 → 1.
 #[inline(always)]
 pub fn fold<T: Copy>(mut lanes: [T; LANES], join: impl Fn(T, T) -> T) -> T {
-    for half in [8, 4, 2, 1] {
-        for i in 0..half {
-            lanes[i] = join(lanes[i], lanes[i + half]);
-        }
+    // Each loop has constant bounds, so that its checks go away.
+    for i in 0..8 {
+        lanes[i] = join(lanes[i], lanes[i + 8]);
     }
+    for i in 0..4 {
+        lanes[i] = join(lanes[i], lanes[i + 4]);
+    }
+    for i in 0..2 {
+        lanes[i] = join(lanes[i], lanes[i + 2]);
+    }
+    lanes[0] = join(lanes[0], lanes[1]);
     lanes[0]
 }
 

@@ -26,9 +26,9 @@ pub fn as_module(module: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Tests, and this file.
+/// Tests, and what serves the compiler or generated code outside of packages.
 fn left_out(path: &str) -> bool {
-    path == "source.rs" || path.ends_with("tests.rs") || path.ends_with("testing.rs")
+    matches!(path, "source.rs" | "doors.rs") || path.ends_with("tests.rs") || path.ends_with("testing.rs")
 }
 
 /// Drops items under `#[cfg(test)]`, the inner `no_std`, external crates, and this module. Relies on
@@ -47,7 +47,10 @@ fn without_root_items(text: &str) -> String {
             attributes.push('\n');
             continue;
         }
-        drop |= code == "#![no_std]" || code.starts_with("extern crate ") || code == "pub mod source;";
+        drop |= code == "#![no_std]"
+            || code.starts_with("extern crate ")
+            || code == "pub mod source;"
+            || code == "mod doors;";
         if drop {
             let indent = &line[..line.len() - code.len()];
             if code.ends_with('{') {

@@ -7,6 +7,7 @@ use super::kernels::Layer;
 use super::names::PortName;
 use super::operands::{Operands, element};
 use super::{EmitError, EmitOptions, Level, ModelUnit, VERSION, format, names};
+use crate::kernel::Operand;
 use crate::schedule::Port;
 
 /// Most layers that one function lists: rustc's time grows with the square of straight-line code.
@@ -151,11 +152,22 @@ fn ports<'a>(
     let mut code = Vec::new();
     for (port, name) in ports.iter().zip(port_names) {
         let place = format::code(&port.name);
-        let (dtype, _, len) = operands.place(port.operand)?;
-        let count = port.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-        if dtype != port.dtype || count != Some(len) {
-            return Err(EmitError::Internal(format!("{place} does not fill its slot")));
+        let (dtype, offset, len) = operands.place(port.operand)?;
+        let count = port.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).unwrap_or(usize::MAX);
+        if dtype != port.dtype || count > len {
+            return Err(EmitError::Internal(format!("{place} is larger than its slot")));
         }
+        // A slot may go on behind the port's elements.
+        let slot = if count == len {
+            operands.name(port.operand)
+        } else {
+            let element = element(dtype, &place)?;
+            let (offset, count) = (format::size(offset), format::size(count));
+            match port.operand {
+                Operand::Buffer(_) => quote!(rt::Slot<#element, #offset, #count>),
+                Operand::Const(_) => quote!(rt::Const<#element, #offset, #count>),
+            }
+        };
         let extents = match port.shape.as_slice() {
             // A leading batch of 1 says nothing; a vector of one element stays one.
             [1, rest @ ..] if !rest.is_empty() => rest,
@@ -170,7 +182,7 @@ fn ports<'a>(
             field: names::ident(&name.field),
             alias: names::ident(&name.alias),
             info: names::ident(&name.info),
-            slot: operands.name(port.operand),
+            slot,
             weights: operands.weights(&[port.operand])?,
             shape,
         });

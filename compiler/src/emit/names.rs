@@ -16,22 +16,30 @@ pub(super) struct PortName {
     pub(super) info: String,
 }
 
-/// Type names of generated modules that ports must not take.
+/// Names that generated modules use for types, which ports must not take.
 const TAKEN_TYPES: &[&str] = &[
     "Arena",
     "Bf16",
     "Bool",
+    "Err",
     "F16",
+    "FnMut",
     "Inputs",
     "LayerInfo",
     "Level",
     "Model",
     "ModelInfo",
+    "None",
+    "Ok",
+    "Option",
     "Outputs",
     "Part",
+    "Probe",
     "RunError",
     "Self",
     "Shaped",
+    "Sized",
+    "Some",
     "TensorInfo",
     "Tensors",
 ];

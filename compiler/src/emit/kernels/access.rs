@@ -272,8 +272,8 @@ impl<'a> Phase<'a> {
         for (g, gather) in read.gather.iter().enumerate() {
             let index = self.value(&gather.index, &[])?;
             index_varies |= self.expr_varies(&gather.index);
-            let (text, extent) = (&index.text, format::size(gather.extent));
-            let as_i64 = if index.dtype == DType::I64 { quote!(#text) } else { quote!((#text) as i64) };
+            let (text, operand, extent) = (&index.text, index.operand(), format::size(gather.extent));
+            let as_i64 = if index.dtype == DType::I64 { quote!(#text) } else { quote!(#operand as i64) };
             let name = names::ident(&format!("g{r}_{g}"));
             indices.extend(match gather.proven {
                 true => quote!(let #name = rt::loops::proven_index(#as_i64, #extent);),
@@ -450,10 +450,13 @@ impl<'a> Phase<'a> {
                 (Some(row), Some((lane, _))) => {
                     let from =
                         copied.and_then(|r| self.rows.get(r).cloned().flatten()).filter(|(_, unit)| *unit);
+                    let from = from
+                        .map(|(from, _)| quote!(*#from))
+                        .or_else(|| self.accumulators(&store.value, dtype));
                     match from {
-                        Some((from, _)) if row.factor == 1 => {
+                        Some(from) if row.factor == 1 => {
                             let name = &row.name;
-                            at_once.extend(quote!(*#name = *#from;));
+                            at_once.extend(quote!(*#name = #from;));
                         }
                         _ => inside.extend(row.put(lane, &value)),
                     }
@@ -465,6 +468,14 @@ impl<'a> Phase<'a> {
             }
         }
         Ok((at_once, inside))
+    }
+
+    /// The array of accumulators that a store takes as it is, one per lane.
+    fn accumulators(&self, value: &Expr, dtype: DType) -> Option<TokenStream> {
+        let Expr::Acc(i) = value else { return None };
+        let reduction = self.cx.nest.reductions.get(*i)?;
+        let (name, found) = super::nest::accumulator(*i, reduction);
+        (found == dtype && dtype != DType::Bool).then(|| quote!(#name))
     }
 
     /// The loop with its preparation.

@@ -49,6 +49,15 @@ impl Affine {
         self.constant == 0 && self.terms.is_empty()
     }
 
+    /// Whether its expression is one token.
+    pub(super) fn is_single(&self) -> bool {
+        match self.terms.len() {
+            0 => true,
+            1 => self.constant == 0 && self.terms.values().all(|f| *f == 1),
+            _ => false,
+        }
+    }
+
     /// As a `usize` expression; what is subtracted comes last, so that nothing is ever negative.
     pub(super) fn tokens(&self) -> TokenStream {
         let mut text = TokenStream::new();

@@ -27,7 +27,7 @@ impl Code {
     }
 
     /// As an operand.
-    fn operand(&self) -> TokenStream {
+    pub(super) fn operand(&self) -> TokenStream {
         let text = &self.text;
         if self.atom { quote!(#text) } else { quote!((#text)) }
     }

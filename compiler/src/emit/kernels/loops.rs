@@ -211,8 +211,8 @@ fn build(
         }
         let mutable = group.iter().any(|(_, p)| p.write);
         let len = (end - start).checked_div(size).unwrap_or(0);
-        let operand = if group.len() == 1 && !first.narrow {
-            cx.operands.name(first.operand)
+        let operand = if let Some((_, whole)) = group.iter().find(|(_, p)| p.whole == [start, end]) {
+            cx.operands.name(whole.operand)
         } else {
             let element = element(first.dtype, "a loop nest")?;
             let (start, len) = (format::size(start), format::size(len));

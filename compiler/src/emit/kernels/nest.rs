@@ -19,6 +19,7 @@ use crate::emit::{EmitError, format, names};
 use crate::ir::DType;
 use crate::kernel::Nest;
 use crate::kernel::expr::ReduceOp;
+use crate::kernel::loops::Reduction;
 
 /// Accumulators that a contiguous reduction is split into; `rt::loops::LANES`.
 const LANES: usize = edgec_runtime::loops::LANES;
@@ -140,11 +141,11 @@ impl NestCx<'_> {
             strides.contains(&1) && strides.iter().all(|s| matches!(s, 0 | 1))
         };
         let gathers = reads.iter().any(|&r| self.nest.reads.get(r).is_some_and(|r| !r.gather.is_empty()));
-        let positions = |r: &crate::kernel::loops::Reduction| {
-            matches!(r.op, ReduceOp::ArgMax { .. } | ReduceOp::ArgMin { .. })
-        };
+        let positions = |r: &Reduction| is_position(r.op);
         let across = self.innermost(0, outer).filter(|&l| unit(l) && !gathers);
+        let empty = self.nest.extents.iter().skip(outer).any(|&e| e == 0);
         match (across, inner) {
+            _ if empty => self.one_by_one(inner, outer),
             (Some(l), inner) if !inner.is_some_and(unit) => self.across(l, outer),
             (_, Some(inner))
                 if self.extent(inner) >= LANES && !self.nest.reductions.iter().any(positions) =>
@@ -270,12 +271,8 @@ impl NestCx<'_> {
 
     /// What stores see of the accumulators.
     fn results(&self, lanes: bool) -> Result<Vec<Code>, EmitError> {
-        let result = |(i, r): (usize, &crate::kernel::loops::Reduction)| {
-            let (letters, dtype) = match is_position(r.op) {
-                true => ("at", DType::I64),
-                false => ("acc", expr::arithmetic(r.dtype)),
-            };
-            let name = names::ident(&format!("{letters}{i}"));
+        let result = |(i, r): (usize, &Reduction)| {
+            let (name, dtype) = accumulator(i, r);
             Ok(Code::atom(if lanes { quote!(#name[lane]) } else { quote!(#name) }, dtype))
         };
         self.nest.reductions.iter().enumerate().map(result).collect()
@@ -333,12 +330,14 @@ impl NestCx<'_> {
                     false => quote!(#compare(value, #acc)),
                     true => quote!(!#compare(#acc, value)),
                 };
-                let position = self.position(indices).tokens();
+                let position = self.position(indices);
+                let text = position.tokens();
+                let position = if position.is_single() { text } else { quote!((#text)) };
                 quote!(
                     let value = #v;
                     if #better {
                         #acc = value;
-                        #at = (#position) as i64;
+                        #at = #position as i64;
                     }
                 )
             }
@@ -357,6 +356,14 @@ impl NestCx<'_> {
             stride *= self.extent(i) as isize;
         }
         sum
+    }
+}
+
+/// What holds a reduction's result, and its type.
+pub(super) fn accumulator(i: usize, r: &Reduction) -> (Ident, DType) {
+    match is_position(r.op) {
+        true => (names::ident(&format!("at{i}")), DType::I64),
+        false => (names::ident(&format!("acc{i}")), expr::arithmetic(r.dtype)),
     }
 }
 
