@@ -21,14 +21,6 @@ pub struct CaseInfo {
     dims: BTreeMap<String, usize>,
     /// Inputs to bind as constants.
     bind: Vec<String>,
-    inputs: Vec<InputInfo>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct InputInfo {
-    name: String,
-    sample_shape: Option<Vec<usize>>,
 }
 
 impl CaseInfo {
@@ -66,11 +58,6 @@ impl CaseInfo {
     /// Inputs that the suite lets become constants.
     pub fn bind(&self) -> &[String] {
         &self.bind
-    }
-
-    /// Whole shapes of inputs, where recorded.
-    pub fn input_shapes(&self) -> impl Iterator<Item = (&str, &[usize])> {
-        self.inputs.iter().filter_map(|i| i.sample_shape.as_deref().map(|s| (i.name.as_str(), s)))
     }
 }
 
