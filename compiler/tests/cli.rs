@@ -146,3 +146,19 @@ fn manifests_build_several_models() {
     let lib = std::fs::read_to_string(dir.path().join("out/src/lib.rs")).unwrap();
     assert!(lib.contains("pub mod digits") && lib.contains("pub mod motion"), "{lib}");
 }
+
+/// The book's tables are what the command prints; `EDGEC_BLESS=1` rewrites them.
+#[test]
+fn the_books_tables_are_fresh() {
+    let dir = tempfile::tempdir().unwrap();
+    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference");
+    for (page, args) in [("operators.md", ["ops", "--markdown"]), ("codes.md", ["explain", "--markdown"])] {
+        let printed = text(&edgec(&args, dir.path()).stdout);
+        let path = reference.join(page);
+        if std::env::var_os("EDGEC_BLESS").is_some() {
+            std::fs::write(&path, &printed).unwrap();
+        }
+        let page = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(page == printed, "{} is stale: run the test with EDGEC_BLESS=1", path.display());
+    }
+}

@@ -34,6 +34,9 @@ pub enum Command {
     Explain {
         /// Such as E0102; without it, all codes
         code: Option<String>,
+        /// Print the book's page of all codes
+        #[arg(long, conflicts_with = "code")]
+        markdown: bool,
     },
     /// Print a completion script
     Completions {

@@ -2,11 +2,24 @@
 
 use super::args::OpsArgs;
 use crate::diag::{Code, Diagnostic, Diagnostics};
+use crate::frontend::RESOLVED_OPS;
 use crate::ops::importers;
 use std::collections::BTreeMap;
 
+/// All codes as the book prints them.
+fn codes_markdown() -> String {
+    let mut out = "# Diagnostic codes\n\nPrinted by `edgec explain --markdown`.\n".to_owned();
+    for c in Code::ALL {
+        out.push_str(&format!("\n## {}: {}\n\n{}\n", c.number(), c.title(), c.explanation()));
+    }
+    out
+}
+
 /// Text of `edgec explain [CODE]`.
-pub fn explain(code: Option<&str>) -> Result<String, Diagnostics> {
+pub fn explain(code: Option<&str>, markdown: bool) -> Result<String, Diagnostics> {
+    if markdown {
+        return Ok(codes_markdown());
+    }
     let Some(text) = code else {
         let lines: Vec<String> = Code::ALL.iter().map(|c| format!("{}  {}", c.number(), c.title())).collect();
         return Ok(lines.join("\n"));
@@ -26,6 +39,10 @@ pub fn ops(args: &OpsArgs) -> String {
     for importer in importers() {
         table.entry((importer.name.domain, importer.name.op_type)).or_default().push(importer.name.since);
     }
+    // Constant and If are resolved while the file is read; no operator of the graph stands for them.
+    for op in RESOLVED_OPS {
+        table.entry(("", op)).or_default().push(1);
+    }
     let domain = |d: &str| if d.is_empty() { "ai.onnx".to_owned() } else { d.to_owned() };
     if args.json {
         let rows: Vec<serde_json::Value> = table
@@ -36,6 +53,7 @@ pub fn ops(args: &OpsArgs) -> String {
     }
     let mut out = String::new();
     if args.markdown {
+        out.push_str("# Operators\n\nPrinted by `edgec ops --markdown`. A version is the first operator set of a definition.\n\n");
         out.push_str("| domain | operator | versions |\n|---|---|---|\n");
     }
     for ((d, op), since) in &table {

@@ -84,8 +84,8 @@ pub fn main() -> ExitCode {
             print(&explain::ops(args));
             Ok(())
         }
-        Command::Explain { code } => {
-            explain::explain(code.as_deref()).map(|text| print(&format!("{text}\n")))
+        Command::Explain { code, markdown } => {
+            explain::explain(code.as_deref(), *markdown).map(|text| print(&format!("{}\n", text.trim_end())))
         }
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "edgec", &mut std::io::stdout());
