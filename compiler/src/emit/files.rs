@@ -119,7 +119,7 @@ fn root(package: &str, modules: &[Module], options: &EmitOptions) -> String {
         items.push(format!("#[forbid(unsafe_code)]\n#[rustfmt::skip]\n{visibility}mod {};", module.name));
     }
     if let [one] = modules {
-        items.push(format!("pub use {}::*;", one.name));
+        items.push(format!("pub use self::{}::*;", one.name));
     }
     format::join(&items)
 }

@@ -181,7 +181,7 @@ fn the_interface_has_shapes_without_the_batch() {
         assert!(api.contains(part), "{part}\n{api}");
     }
     let root = text(&files, "src/lib.rs");
-    assert!(root.contains("#![no_std]") && root.contains("pub use point_wise::*;"), "{root}");
+    assert!(root.contains("#![no_std]") && root.contains("pub use self::point_wise::*;"), "{root}");
 }
 
 #[test]
