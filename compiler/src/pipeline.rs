@@ -38,6 +38,9 @@ pub struct Compiled {
 pub fn compile(model: &ModelConfig, config: &Config) -> Result<Compiled, Diagnostics> {
     // Bytes → graph with facts: shapes, types, known values.
     let Imported { mut graph, diagnostics: remarks, source } = import(model)?;
+    let name = model.base_name();
+    // Exporters name graphs after themselves; the file's name means more to its user.
+    graph.name = name.clone();
     graph.remove_dead();
     let params = parameters(&graph);
     let levels = config.effective_levels();
@@ -54,7 +57,6 @@ pub fn compile(model: &ModelConfig, config: &Config) -> Result<Compiled, Diagnos
     let align = if levels.iter().any(is_wide) { memory::VECTOR_ALIGN } else { memory::SCALAR_ALIGN };
     let plan = memory::plan(&schedule, &PlanOptions { align });
     let table = memory::table(&schedule, &plan);
-    let name = model.base_name();
     let meta = emit::Meta {
         file: model.file_name(),
         sha256: source.sha256.clone(),
