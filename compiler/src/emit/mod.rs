@@ -14,6 +14,7 @@ mod format;
 mod inline;
 mod kernels;
 mod model;
+mod model_type;
 mod names;
 mod operands;
 mod plan;

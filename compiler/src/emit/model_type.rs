@@ -1,0 +1,307 @@
+//! The generated `Model`: the list of layers, the choice of a level, and its methods.
+
+use proc_macro2::{Ident, TokenStream};
+use quote::quote;
+
+use super::api::{PortCode, levels};
+use super::kernels::Layer;
+use super::{EmitError, EmitOptions, Level, ModelUnit, format, names};
+
+/// Most layers that one function lists: rustc's time grows with the square of straight-line code.
+const MAX_STRAIGHT_LINE: usize = 1_000;
+
+/// The token type that runs a level, and the architecture it exists on.
+fn token(level: Level) -> Option<(Ident, &'static str)> {
+    let (token, arch) = match level {
+        Level::Scalar => return None,
+        Level::V3 | Level::V3Vnni => ("V3", "x86_64"),
+        Level::V4 => ("V4", "x86_64"),
+        Level::Neon | Level::NeonDot => ("Neon", "aarch64"),
+        Level::WasmSimd => ("WasmSimd", "wasm32"),
+        Level::Armv7eM => ("Armv7eM", "arm"),
+    };
+    Some((names::ident(token), arch))
+}
+
+/// The list of layers, and the choice of a level.
+pub(super) fn runner(
+    unit: &ModelUnit<'_>,
+    layers: &[Layer],
+    options: &EmitOptions,
+    fallible: bool,
+) -> Result<Vec<String>, EmitError> {
+    let lines: Vec<TokenStream> = layers
+        .iter()
+        .zip(&unit.schedule.steps)
+        .enumerate()
+        .map(|(i, (layer, step))| {
+            let (i, call) = (format::size(i), &layer.call);
+            let call = if step.kernel.fallible() { quote!(faults.note(#i, #call);) } else { quote!(#call;) };
+            quote!(#call probe.done(#i);)
+        })
+        .collect();
+    let faults = fallible.then(|| quote!(, faults: &mut rt::Faults));
+    let pass = fallible.then(|| quote!(, faults));
+    let mut items = Vec::new();
+    let list = |name: &Ident, doc: &str, lines: &[TokenStream]| {
+        let used = !lines.is_empty();
+        let [isa, mem, probe] =
+            ["isa", "mem", "probe"].map(|n| names::ident(&if used { n.to_owned() } else { format!("_{n}") }));
+        format::item(quote!(
+            #[doc = #doc]
+            fn #name<I: rt::Isa, P: rt::Probe + ?Sized>(#isa: I, #mem: &mut plan::Mem<'_>, #probe: &mut P #faults) {
+                #(#lines)*
+            }
+        ))
+    };
+    let run = names::ident("run_level");
+    if lines.len() <= MAX_STRAIGHT_LINE {
+        items.push(list(&run, " The layers in order, compiled for one level.", &lines)?);
+    } else {
+        let mut calls = Vec::new();
+        for (i, part) in lines.chunks(MAX_STRAIGHT_LINE).enumerate() {
+            let name = names::ident(&format!("run_part_{i}"));
+            items.push(list(&name, " Some of the layers in order.", part)?);
+            calls.push(quote!(#name(isa, mem, probe #pass);));
+        }
+        items.push(list(&run, " The layers in order, compiled for one level.", &calls)?);
+    }
+    let mut arms = TokenStream::new();
+    let mut seen = Vec::new();
+    for (token, arch) in levels(options).into_iter().filter_map(token) {
+        if !seen.contains(&token) {
+            arms.extend(quote!(
+                #[cfg(target_arch = #arch)]
+                if let Some(isa) = <rt::#token as rt::Isa>::of(_level) {
+                    return run_level(isa, mem, probe #pass);
+                }
+            ));
+            seen.push(token);
+        }
+    }
+    items.push(format::item(quote!(
+        #[doc = " Runs the layers at the best level that `_level` allows."]
+        fn run_layers<P: rt::Probe + ?Sized>(_level: rt::Detected, mem: &mut plan::Mem<'_>, probe: &mut P #faults) {
+            #arms
+            run_level(rt::Scalar::TOKEN, mem, probe #pass)
+        }
+    ))?);
+    items.push(format::item(quote!(
+        #[doc = " The best of the model's levels that this CPU has."]
+        fn best_level() -> rt::Detected {
+            LEVELS.iter().find_map(|&level| rt::Detected::of(level)).unwrap_or(rt::Detected::SCALAR)
+        }
+    ))?);
+    items.push(format::item(quote!(
+        #[doc = " What [`Model::take`] hands out. All zero, hence in `.bss`."]
+        static ARENA: rt::StaticArena<ARENA_BYTES> = rt::StaticArena::new();
+    ))?);
+    Ok(items)
+}
+
+pub(super) fn model_struct() -> Result<String, EmitError> {
+    format::item(quote!(
+        #[doc = " The model: an arena to work in, and the level it runs at."]
+        pub struct Model<'a> {
+            arena: rt::Storage<'a, ARENA_BYTES>,
+            level: rt::Detected,
+        }
+    ))
+}
+
+fn result_type(fallible: bool) -> TokenStream {
+    match fallible {
+        true => quote!(::core::result::Result<Outputs<'_>, rt::RunError>),
+        false => quote!(Outputs<'_>),
+    }
+}
+
+/// Runs the layers and returns early on a fault.
+fn run_layers(fallible: bool, probe: TokenStream) -> TokenStream {
+    match fallible {
+        true => quote!(
+            let mut faults = rt::Faults::new();
+            run_layers(self.level, &mut rt::Mem::new(self.arena.arena_mut()), #probe, &mut faults);
+            faults.result()?;
+        ),
+        false => quote!(run_layers(self.level, &mut rt::Mem::new(self.arena.arena_mut()), #probe);),
+    }
+}
+
+pub(super) fn model_impl(
+    ins: &[PortCode<'_>],
+    outs: &[PortCode<'_>],
+    fallible: bool,
+) -> Result<String, EmitError> {
+    let result = result_type(fallible);
+    let layers = run_layers(fallible, quote!(&mut ()));
+    let end = if fallible { quote!(Ok(self.outputs())) } else { quote!(self.outputs()) };
+    let run = {
+        let (arguments, copies) = match ins {
+            [one] => {
+                let (field, alias, fill) = (&one.field, &one.alias, accessor(one));
+                (quote!(, #field: &#alias), quote!(*self.#fill() = *#field;))
+            }
+            [] => (quote!(), quote!()),
+            several => {
+                let copies = several.iter().map(|p| {
+                    let (field, fill) = (&p.field, accessor(p));
+                    quote!(*self.#fill() = *inputs.#field;)
+                });
+                (quote!(, inputs: Inputs<'_>), quote!(#(#copies)*))
+            }
+        };
+        quote!(
+            #[doc = " Copies the inputs into the arena and runs the model."]
+            pub fn run(&mut self #arguments) -> #result {
+                #copies
+                self.invoke()
+            }
+        )
+    };
+    let accessors = ins.iter().map(|p| {
+        let (name, alias, slot) = (accessor(p), &p.alias, &p.slot);
+        let doc = format!(
+            " The arena's place of {}, to fill before [`Model::invoke`], which may overwrite it.",
+            format::code(&p.port.name)
+        );
+        quote!(
+            #[doc = #doc]
+            pub fn #name(&mut self) -> &mut #alias {
+                rt::api::shape_mut(self.arena.arena_mut().write::<#slot>())
+            }
+        )
+    });
+    let fields = outs.iter().map(|p| {
+        let (field, slot, weights) = (&p.field, &p.slot, &p.weights);
+        quote!(#field: rt::api::shape(arena.read::<#slot, _>(&#weights)))
+    });
+    format::item(quote!(
+        impl<'a> Model<'a> {
+            #[doc = " A model that works in `arena`, at the best level of this CPU."]
+            pub fn new(arena: &'a mut Arena) -> Self {
+                Model { arena: rt::Storage::Lent(arena), level: best_level() }
+            }
+
+            #[doc = " A model that works in the crate's one static arena; `None` once that is taken."]
+            pub fn take() -> Option<Model<'static>> {
+                ARENA.take().map(Model::new)
+            }
+
+            #[doc = " The same model at another level; `None` if it is not among [`LEVELS`] or this CPU lacks it."]
+            pub fn with_level(self, level: rt::Level) -> Option<Self> {
+                let level = rt::Detected::of(level).filter(|_| LEVELS.contains(&level))?;
+                Some(Model { level, ..self })
+            }
+
+            #[doc = " The level that the model runs at."]
+            pub fn level(&self) -> rt::Level {
+                self.level.level()
+            }
+
+            #run
+
+            #(#accessors)*
+
+            #[doc = " Runs the model on what is in the arena's inputs."]
+            pub fn invoke(&mut self) -> #result {
+                #layers
+                #end
+            }
+
+            fn outputs(&self) -> Outputs<'_> {
+                let arena = self.arena.arena();
+                Outputs { #(#fields),* }
+            }
+        }
+    ))
+}
+
+fn accessor(p: &PortCode<'_>) -> Ident {
+    names::ident(&format!("{}_mut", p.field))
+}
+
+pub(super) fn alloc_impl() -> Result<String, EmitError> {
+    format::item(quote!(
+        impl Model<'static> {
+            #[doc = " A model with an arena of its own on the heap, never on the stack."]
+            pub fn boxed() -> Self {
+                Model { arena: rt::Storage::Owned(Arena::boxed()), level: best_level() }
+            }
+        }
+    ))
+}
+
+pub(super) fn profile_impl(fallible: bool) -> Result<String, EmitError> {
+    let result = result_type(fallible);
+    let layers = run_layers(fallible, quote!(&mut probe));
+    let end = if fallible { quote!(Ok(self.outputs())) } else { quote!(self.outputs()) };
+    format::item(quote!(
+        impl Model<'_> {
+            #[doc = " Like [`Model::invoke`], and adds to `times` what each layer took by `clock`, in its unit."]
+            pub fn invoke_timed(
+                &mut self,
+                clock: &mut dyn FnMut() -> u64,
+                times: &mut [u64; INFO.layers],
+            ) -> #result {
+                let mut probe = rt::Stopwatch::start(clock, times);
+                #layers
+                #end
+            }
+        }
+    ))
+}
+
+pub(super) fn tensors_impl(
+    ins: &[PortCode<'_>],
+    outs: &[PortCode<'_>],
+    fallible: bool,
+) -> Result<String, EmitError> {
+    let infos = |ports: &[PortCode<'_>]| {
+        let infos = ports.iter().map(|p| &p.info);
+        quote!(&[#(#infos),*])
+    };
+    let (in_infos, out_infos) = (infos(ins), infos(outs));
+    let writes = ins.iter().enumerate().map(|(i, p)| {
+        let (i, slot) = (format::size(i), &p.slot);
+        quote!(#i => Some(rt::api::bytes_mut(self.arena.arena_mut().write::<#slot>())))
+    });
+    let reads = outs.iter().enumerate().map(|(i, p)| {
+        let (i, slot, weights) = (format::size(i), &p.slot, &p.weights);
+        quote!(#i => Some(rt::api::bytes(self.arena.arena().read::<#slot, _>(&#weights))))
+    });
+    let layers = run_layers(fallible, quote!(probe));
+    let input = if ins.is_empty() { quote!(_index) } else { quote!(index) };
+    let input_body = match ins.is_empty() {
+        true => quote!(None),
+        false => quote!(match index { #(#writes,)* _ => None }),
+    };
+    format::item(quote!(
+        impl rt::Tensors for Model<'_> {
+            fn inputs(&self) -> &'static [rt::TensorInfo] {
+                #in_infos
+            }
+
+            fn outputs(&self) -> &'static [rt::TensorInfo] {
+                #out_infos
+            }
+
+            fn layers(&self) -> &'static [rt::LayerInfo] {
+                &LAYERS
+            }
+
+            fn input_bytes(&mut self, #input: usize) -> Option<&mut [u8]> {
+                #input_body
+            }
+
+            fn output_bytes(&self, index: usize) -> Option<&[u8]> {
+                match index { #(#reads,)* _ => None }
+            }
+
+            fn invoke_probed(&mut self, probe: &mut dyn rt::Probe) -> ::core::result::Result<(), rt::RunError> {
+                #layers
+                Ok(())
+            }
+        }
+    ))
+}
