@@ -95,10 +95,10 @@ pub fn sample_sets(folder: &Path) -> Result<Vec<SampleSet>, Diagnostic> {
         let path = entry.map_err(|e| io(folder, &e))?.path();
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
         let number = name.strip_prefix("set_").or_else(|| name.strip_prefix("test_data_set_"));
-        if let Some(Ok(i)) = number.map(str::parse::<usize>) {
-            if path.is_dir() {
-                found.push((i, path));
-            }
+        if let Some(Ok(i)) = number.map(str::parse::<usize>)
+            && path.is_dir()
+        {
+            found.push((i, path));
         }
     }
     found.sort();

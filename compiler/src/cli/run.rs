@@ -31,10 +31,11 @@ pub fn run(args: &RunArgs) -> Result<(), Diagnostics> {
     }
     // A sample's shape answers open dimensions, unless the user did.
     for (name, tensor) in names.iter().zip(&inputs) {
-        if let Some(tensor) = tensor {
-            if !model.input_shapes.contains_key(name) && model.dims.is_empty() {
-                model = model.input_shape(name, tensor.shape().to_vec());
-            }
+        if let Some(tensor) = tensor
+            && !model.input_shapes.contains_key(name)
+            && model.dims.is_empty()
+        {
+            model = model.input_shape(name, tensor.shape().to_vec());
         }
     }
     let compiled = pipeline::compile(&model, &config)?;

@@ -246,10 +246,10 @@ impl<O> Graph<O> {
         let removed = self.order.len() - keep.len();
         let live: std::collections::BTreeSet<NodeId> = keep.iter().copied().collect();
         for &id in &self.order {
-            if !live.contains(&id) {
-                if let Some(slot) = self.nodes.get_mut(id.0 as usize) {
-                    *slot = None;
-                }
+            if !live.contains(&id)
+                && let Some(slot) = self.nodes.get_mut(id.0 as usize)
+            {
+                *slot = None;
             }
         }
         for value in &mut self.values {

@@ -50,17 +50,17 @@ pub fn verify<O>(graph: &Graph<O>) -> Vec<String> {
     }
     for v in (0..graph.value_count()).map(|i| ValueId(i as u32)) {
         let value = graph.value(v);
-        if let Some(t) = &value.constant {
-            if t.dtype() != value.dtype || t.shape() != &value.shape {
-                problems.push(format!(
-                    "`{}` is declared {}{} but its tensor is {}{}",
-                    value.name,
-                    value.dtype,
-                    value.shape,
-                    t.dtype(),
-                    t.shape()
-                ));
-            }
+        if let Some(t) = &value.constant
+            && (t.dtype() != value.dtype || t.shape() != &value.shape)
+        {
+            problems.push(format!(
+                "`{}` is declared {}{} but its tensor is {}{}",
+                value.name,
+                value.dtype,
+                value.shape,
+                t.dtype(),
+                t.shape()
+            ));
         }
     }
     problems

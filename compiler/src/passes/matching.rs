@@ -198,6 +198,7 @@ impl From<ValueId> for Operand {
 }
 
 /// What becomes of one node.
+#[allow(clippy::large_enum_variant)] // made and taken apart at once, never stored
 pub enum Rewrite {
     /// Its readers read this value instead.
     Bypass(ValueId),
