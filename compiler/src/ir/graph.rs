@@ -176,6 +176,23 @@ impl<O> Graph<O> {
         &self.order
     }
 
+    /// Removes a node whose results nobody reads any more. Its id stays in the order, where it means
+    /// nothing, until [`Graph::compact_order`]: removing many nodes takes time in proportion.
+    pub fn remove_node(&mut self, id: NodeId) {
+        let node = self.nodes.get_mut(id.0 as usize).and_then(Option::take);
+        for v in node.iter().flat_map(|n| n.outputs.iter().flatten()) {
+            if let Some(value) = self.values.get_mut(v.0 as usize) {
+                value.producer = None;
+            }
+        }
+    }
+
+    /// Drops the ids of removed nodes from the order.
+    pub fn compact_order(&mut self) {
+        let nodes = &self.nodes;
+        self.order.retain(|id| nodes.get(id.0 as usize).is_some_and(Option::is_some));
+    }
+
     /// Puts the nodes in another order; the caller keeps it topological (the verifier checks).
     pub fn set_order(&mut self, order: Vec<NodeId>) {
         self.order = order;

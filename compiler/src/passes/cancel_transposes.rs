@@ -12,11 +12,11 @@
 //! %t = Transpose(%x, p); %a = Relu(%t); %y = Transpose(%a, p⁻¹)   →   %y = Relu(%x)
 //! ```
 
-use super::matching::{Replacement, Uses, input, origins, output};
+use super::matching::{Editor, Replacement, input, output, visit};
 use super::{Pass, PassCx, PassError, describe};
 use crate::ir::{NodeId, Shape, Tensor, ValueId};
 use crate::ops::transpose::Transpose;
-use crate::ops::{Graph, Node, Op, OpKind, Patch};
+use crate::ops::{Graph, Node, Op, OpKind};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Operators that a cancellation may reach over. Larger regions do not occur between two layout
@@ -32,20 +32,15 @@ impl Pass for CancelTransposes {
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<(), PassError> {
-        let order: Vec<NodeId> = graph.order().to_vec();
-        for id in order {
-            if let Some(label) = compose(graph, id) {
-                cx.fired(label);
-                continue;
-            }
-            match Region::around(graph, id) {
-                None => {}
-                Some(Err(reason)) => cx.missed(graph, id, reason),
-                Some(Ok(region)) => {
-                    cx.fired_times("transpose_through_elementwise", region.rewrite(graph).map_or(0, |()| 1));
-                }
-            }
-        }
+        visit(graph, cx, |graph, id| {
+            compose(graph, id).map(Ok).or_else(|| {
+                let region = match Region::around(graph, id)? {
+                    Ok(region) => region,
+                    Err(reason) => return Some(Err(reason)),
+                };
+                region.rewrite(graph).map(|()| Ok("transpose_through_elementwise"))
+            })
+        });
         Ok(())
     }
 }
@@ -66,7 +61,7 @@ fn inverse(perm: &[usize]) -> Option<Vec<usize>> {
 }
 
 /// A transpose that reads another reads its operand instead.
-fn compose(graph: &mut Graph, id: NodeId) -> Option<&'static str> {
+fn compose(graph: &mut Editor<'_>, id: NodeId) -> Option<&'static str> {
     let node = graph.node(id)?;
     let second = order_of(graph, node)?;
     let (_, before) = graph.producer(input(node, 0)?)?;
@@ -102,7 +97,7 @@ fn is_elementwise(op: &OpKind) -> bool {
 
 impl Region {
     /// The region behind a transpose; `None` where no transpose is met behind it.
-    fn around(graph: &Graph, id: NodeId) -> Option<Result<Region, String>> {
+    fn around(graph: &Editor<'_>, id: NodeId) -> Option<Result<Region, String>> {
         let perm = order_of(graph, graph.node(id)?)?;
         let mut region =
             Region { perm, nodes: BTreeSet::new(), entries: BTreeMap::new(), exits: BTreeSet::new() };
@@ -113,18 +108,17 @@ impl Region {
         }
     }
 
-    fn grow(&mut self, graph: &Graph, start: NodeId) -> Result<(), String> {
-        let uses = Uses::of(graph);
+    fn grow(&mut self, graph: &Editor<'_>, start: NodeId) -> Result<(), String> {
         let first = graph.node(start).and_then(output).ok_or("it has no result")?;
         self.enter(graph, first);
         let mut values = vec![first];
         let mut reason = None;
         // The search goes on behind an obstacle, to know whether there is anything to tell.
         while let Some(v) = values.pop() {
-            if uses.is_output(v) {
+            if graph.is_model_output(v) {
                 reason = reason.or(Some(format!("`{}` is a model output", graph.value(v).name)));
             }
-            for &reader in uses.readers(v) {
+            for &reader in graph.readers(v) {
                 let Some(node) = graph.node(reader) else { continue };
                 if order_of(graph, node).is_some() {
                     self.exits.insert(reader);
@@ -191,45 +185,44 @@ impl Region {
         Ok(())
     }
 
-    fn rewrite(&self, graph: &mut Graph) -> Option<()> {
+    /// Values of the region lose their transposition in place; the transposes behind it gain it.
+    fn rewrite(&self, graph: &mut Editor<'_>) -> Option<()> {
         let back = inverse(&self.perm)?;
-        let mut plain: BTreeMap<ValueId, ValueId> = self.entries.clone();
-        let order: Vec<NodeId> = graph.order().to_vec();
-        for &id in order.iter().filter(|id| self.nodes.contains(id)) {
+        // Everything that can fail comes before the first change.
+        let mut nodes = Vec::new();
+        for &id in &self.nodes {
             let node = graph.node(id)?.clone();
-            let y = output(&node)?;
             let mut inputs = Vec::with_capacity(node.inputs.len());
             for v in &node.inputs {
                 inputs.push(match v {
                     None => None,
-                    Some(v) => Some(match plain.get(v) {
-                        Some(&p) => p,
-                        None => untransposed(graph, *v, &back)?,
+                    Some(v) => Some(match self.entries.get(v) {
+                        Some(&x) => x,
+                        None if graph.constant(*v).is_some() => untransposed(graph, *v, &back)?,
+                        None => *v,
                     }),
                 });
             }
-            let value = graph.value(y);
-            let shape: Shape = back.iter().filter_map(|&k| value.shape.get(k).copied()).collect();
-            let result = (value.name.clone(), value.dtype, shape);
-            let mut patch = Patch::new(graph, "transpose_through_elementwise", id);
-            let new = patch.node(node.op, inputs, result, node.origins);
-            patch.apply();
-            plain.insert(y, new);
+            let y = output(&node)?;
+            let shape: Shape = back.iter().filter_map(|&k| graph.value(y).shape.get(k).copied()).collect();
+            nodes.push((id, inputs, y, shape));
         }
-        for &id in order.iter().filter(|id| self.exits.contains(id)) {
+        let mut exits = Vec::new();
+        for &id in &self.exits {
             let node = graph.node(id)?;
-            let second = order_of(graph, node)?;
-            let x = *plain.get(&input(node, 0)?)?;
-            let y = output(node)?;
-            let value = graph.value(y);
-            let result = (value.name.clone(), value.dtype, value.shape.clone());
-            let from = origins(graph, [&id]);
-            let op = Transpose { perm: Some(composed(&self.perm, &second)?) }.into();
-            let mut patch = Patch::new(graph, "transpose_through_elementwise", id);
-            let new = patch.node(op, vec![Some(x)], result, from);
-            patch.redirect(y, new);
-            patch.remove(id);
-            patch.apply();
+            let perm = Some(composed(&self.perm, &order_of(graph, node)?)?);
+            let x = input(node, 0)?;
+            exits.push((id, perm, self.entries.get(&x).copied().unwrap_or(x)));
+        }
+        for (id, inputs, y, shape) in nodes {
+            graph.set_inputs(id, inputs);
+            graph.value_mut(y).shape = shape;
+        }
+        for (id, perm, x) in exits {
+            graph.set_inputs(id, vec![Some(x)]);
+            if let Some(node) = graph.node_mut(id) {
+                node.op = Transpose { perm }.into();
+            }
         }
         Some(())
     }

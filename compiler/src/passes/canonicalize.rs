@@ -17,7 +17,7 @@
 //! ```
 
 use super::matching::{
-    Operand, Rewrite, Rule, apply_rules, constant, facts, input, is_single, output, uniform,
+    Editor, Operand, Rewrite, Rule, apply_rules, constant, facts, input, is_single, output, uniform,
 };
 use super::{Pass, PassCx, PassError};
 use crate::ir::{DType, Shape, Tensor, ValueId};
@@ -48,7 +48,7 @@ type Outcome = Option<Result<(&'static str, Rewrite), String>>;
 const RULES: &[Rule] = &[no_op, reshape, gemm, variadic, casts, clip_bounds];
 
 /// Nodes whose result is their operand.
-fn no_op(graph: &Graph, node: &Node) -> Outcome {
+fn no_op(graph: &Editor<'_>, node: &Node) -> Outcome {
     let x = input(node, 0)?;
     let y = output(node)?;
     let same_type = |v: ValueId| {
@@ -129,7 +129,7 @@ fn neutral(graph: &Graph, node: &Node, op: &Binary) -> Option<Result<ValueId, St
 }
 
 /// Everything that only renames axes becomes a Reshape with every extent spelled out.
-fn reshape(graph: &Graph, node: &Node) -> Outcome {
+fn reshape(graph: &Editor<'_>, node: &Node) -> Outcome {
     let (mut x, y) = (input(node, 0)?, output(node)?);
     let shape = &graph.value(y).shape;
     let label = match &node.op {
@@ -167,7 +167,7 @@ fn extents(shape: &Shape) -> Option<Vec<i64>> {
 }
 
 /// Gemm with nothing left to do at run time.
-fn gemm(graph: &Graph, node: &Node) -> Outcome {
+fn gemm(graph: &Editor<'_>, node: &Node) -> Outcome {
     let OpKind::Gemm(gemm) = &node.op else { return None };
     let (a, b) = (input(node, 0)?, input(node, 1)?);
     let known = facts(graph, &node.inputs);
@@ -186,7 +186,7 @@ fn gemm(graph: &Graph, node: &Node) -> Outcome {
 }
 
 /// Sum of two operands.
-fn variadic(_: &Graph, node: &Node) -> Outcome {
+fn variadic(_: &Editor<'_>, node: &Node) -> Outcome {
     let OpKind::Variadic(Variadic { function: VariadicFn::Sum }) = &node.op else { return None };
     let [Some(a), Some(b)] = node.inputs.as_slice() else { return None };
     let add = Binary { function: BinaryKind::Arith(BinaryFn::Add) };
@@ -194,7 +194,7 @@ fn variadic(_: &Graph, node: &Node) -> Outcome {
 }
 
 /// CastLike, and conversions in two steps.
-fn casts(graph: &Graph, node: &Node) -> Outcome {
+fn casts(graph: &Editor<'_>, node: &Node) -> Outcome {
     let OpKind::Cast(cast) = &node.op else { return None };
     let (x, y) = (input(node, 0)?, output(node)?);
     let to = graph.value(y).dtype;
@@ -226,7 +226,7 @@ fn holds(wide: DType, narrow: DType) -> bool {
 }
 
 /// Clip with known scalar bounds, and Max or Min with one: bounds become attributes.
-fn clip_bounds(graph: &Graph, node: &Node) -> Outcome {
+fn clip_bounds(graph: &Editor<'_>, node: &Node) -> Outcome {
     let y = output(node)?;
     let value = graph.value(y);
     if value.dtype != DType::F32 {

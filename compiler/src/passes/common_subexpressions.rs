@@ -9,10 +9,10 @@
 //! %a = Relu(%x); %b = Relu(%x); %y = Add(%a, %b)   →   %a = Relu(%x); %y = Add(%a, %a)
 //! ```
 
-use super::matching::Uses;
+use super::matching::{Editor, origins};
 use super::{Pass, PassCx, PassError};
 use crate::ir::{DType, Data, Element, NodeId, Tensor, ValueId, for_each_type};
-use crate::ops::{Graph, Patch};
+use crate::ops::Graph;
 use std::collections::BTreeMap;
 
 /// See the module.
@@ -25,8 +25,10 @@ impl Pass for CommonSubexpressions {
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<(), PassError> {
         // Constants first: nodes that differ in them alone become equal.
-        merge_constants(graph, cx);
-        merge_nodes(graph, cx);
+        let mut editor = Editor::new(graph);
+        merge_constants(&mut editor, cx);
+        merge_nodes(&mut editor, cx);
+        graph.compact_order();
         Ok(())
     }
 }
@@ -34,7 +36,7 @@ impl Pass for CommonSubexpressions {
 /// Elements at either end that the first comparison looks at.
 const ENDS: usize = 4;
 
-fn merge_constants(graph: &mut Graph, cx: &mut PassCx<'_>) {
+fn merge_constants(graph: &mut Editor<'_>, cx: &mut PassCx<'_>) {
     let mut seen: BTreeMap<(DType, Vec<usize>, Vec<u8>), Vec<ValueId>> = BTreeMap::new();
     let mut done = vec![false; graph.value_count()];
     let order: Vec<NodeId> = graph.order().to_vec();
@@ -51,9 +53,8 @@ fn merge_constants(graph: &mut Graph, cx: &mut PassCx<'_>) {
             match equal.iter().find(|&&e| graph.constant(e).is_some_and(|t| same_bytes(t, tensor))) {
                 None => equal.push(v),
                 Some(&first) => {
-                    let mut patch = Patch::new(graph, "merge_constants", id);
-                    patch.redirect(v, first);
-                    cx.fired(patch.apply());
+                    graph.redirect(v, first);
+                    cx.fired("merge_constants");
                 }
             }
         }
@@ -88,7 +89,7 @@ fn same_bytes(a: &Tensor, b: &Tensor) -> bool {
 /// Operator name, operands, and which results are there.
 type Key = (&'static str, Vec<Option<ValueId>>, Vec<bool>);
 
-fn merge_nodes(graph: &mut Graph, cx: &mut PassCx<'_>) {
+fn merge_nodes(graph: &mut Editor<'_>, cx: &mut PassCx<'_>) {
     let mut seen: BTreeMap<Key, Vec<NodeId>> = BTreeMap::new();
     let order: Vec<NodeId> = graph.order().to_vec();
     for id in order {
@@ -105,23 +106,18 @@ fn merge_nodes(graph: &mut Graph, cx: &mut PassCx<'_>) {
         let pairs: Vec<(ValueId, ValueId)> =
             node.outputs.iter().zip(&theirs).filter_map(|(a, b)| (*a).zip(*b)).collect();
         // Each output of the model has memory of its own.
-        let uses = Uses::of(graph);
-        if pairs.iter().any(|&(a, b)| uses.is_output(a) && uses.is_output(b)) {
+        if pairs.iter().any(|&(a, b)| graph.is_model_output(a) && graph.is_model_output(b)) {
             cx.missed(graph, id, "both results are model outputs");
             continue;
         }
-        let mut origins = graph.node(first).map(|n| n.origins.clone()).unwrap_or_default();
-        origins.extend(node.origins.iter().cloned());
-        origins.sort();
-        origins.dedup();
-        let mut patch = Patch::new(graph, "merge_nodes", id);
+        let all = origins(graph, [&first, &id]);
         for (old, new) in pairs {
-            patch.redirect(old, new);
+            graph.redirect(old, new);
         }
-        patch.remove(id);
-        cx.fired(patch.apply());
+        graph.remove(id);
+        cx.fired("merge_nodes");
         if let Some(node) = graph.node_mut(first) {
-            node.origins = origins;
+            node.origins = all;
         }
     }
 }

@@ -12,7 +12,7 @@
 //! %c = Conv(%x, W); %y = BatchNormalization(%c, s, b, m, v)   →   %y = Conv(%x, W·f, b - m·f)
 //! ```
 
-use super::matching::{Outcome, Replacement, Uses, constant, input, visit};
+use super::matching::{Editor, Outcome, Replacement, constant, input, visit};
 use super::product::{Affine, Product};
 use super::{Pass, PassCx, PassError};
 use crate::ir::NodeId;
@@ -45,7 +45,7 @@ fn affine(graph: &Graph, id: NodeId) -> Option<Result<Affine, String>> {
 }
 
 /// The normalisation `id` behind a product.
-fn after(graph: &mut Graph, id: NodeId) -> Outcome {
+fn after(graph: &mut Editor<'_>, id: NodeId) -> Outcome {
     let OpKind::BatchNorm(_) = &graph.node(id)?.op else { return None };
     let x = input(graph.node(id)?, 0)?;
     let product = Product::producing(graph, x)?;
@@ -53,14 +53,14 @@ fn after(graph: &mut Graph, id: NodeId) -> Outcome {
     Some(folded)
 }
 
-fn fold_after(graph: &mut Graph, id: NodeId, product: &Product) -> Result<&'static str, String> {
+fn fold_after(graph: &mut Editor<'_>, id: NodeId, product: &Product) -> Result<&'static str, String> {
     if product.axis != Some(1) {
         return Err("it normalises another axis than the product's columns".to_owned());
     }
     if !product.is_affine() {
         return Err("an activation or residual stands in between".to_owned());
     }
-    Uses::of(graph).only_reader(graph, product.y)?;
+    graph.only_reader(product.y)?;
     let step = affine(graph, id).ok_or("its statistics differ in length")??;
     let inputs = product.absorb_after(graph, &step)?;
     let new = Replacement {
@@ -74,7 +74,7 @@ fn fold_after(graph: &mut Graph, id: NodeId, product: &Product) -> Result<&'stat
 }
 
 /// A normalisation in front of the product `id`.
-fn before(graph: &mut Graph, id: NodeId) -> Outcome {
+fn before(graph: &mut Editor<'_>, id: NodeId) -> Outcome {
     let product = Product::of(graph, id)?;
     let (norm, node) = graph.producer(product.input(0)?)?;
     let OpKind::BatchNorm(_) = &node.op else { return None };
@@ -83,7 +83,7 @@ fn before(graph: &mut Graph, id: NodeId) -> Outcome {
 }
 
 fn fold_before(
-    graph: &mut Graph,
+    graph: &mut Editor<'_>,
     norm: NodeId,
     given: crate::ir::ValueId,
     product: &Product,
@@ -92,7 +92,7 @@ fn fold_before(
         return Err("it normalises another axis than the product sums over".to_owned());
     }
     let x = product.input(0).ok_or("the product has no operand")?;
-    Uses::of(graph).only_reader(graph, x)?;
+    graph.only_reader(x)?;
     let step = affine(graph, norm).ok_or("its statistics differ in length")??;
     let inputs = product.absorb_before(graph, &step, given)?;
     let new = Replacement {

@@ -13,7 +13,7 @@
 //! ```
 
 use super::matching::{
-    Outcome, Replacement, Uses, constant, float_tensor, input, is_single, output, per_axis, visit,
+    Editor, Outcome, Replacement, constant, float_tensor, input, is_single, output, per_axis, visit,
 };
 use super::product::{Product, SLOPES};
 use super::{Pass, PassCx, PassError};
@@ -82,7 +82,7 @@ fn slopes(graph: &Graph, node: &Node, product: &Product) -> Option<Result<Vec<f6
     Some(values.ok_or_else(|| "its slopes vary along other axes than the channels".to_owned()))
 }
 
-fn into_product(graph: &mut Graph, id: NodeId) -> Outcome {
+fn into_product(graph: &mut Editor<'_>, id: NodeId) -> Outcome {
     let node = graph.node(id)?;
     let x = input(node, 0)?;
     let product = Product::producing(graph, x)?;
@@ -103,7 +103,7 @@ fn into_product(graph: &mut Graph, id: NodeId) -> Outcome {
 }
 
 fn fuse(
-    graph: &mut Graph,
+    graph: &mut Editor<'_>,
     id: NodeId,
     product: &Product,
     activation: Activation,
@@ -112,7 +112,7 @@ fn fuse(
     if !is_single(product.dtype) {
         return Err(format!("epilogues do not compute in {}", product.dtype));
     }
-    Uses::of(graph).only_reader(graph, product.y)?;
+    graph.only_reader(product.y)?;
     if product.fused.activation != Activation::None {
         return Err("the product has an activation already".to_owned());
     }
@@ -137,7 +137,7 @@ fn slope_name(graph: &Graph, id: NodeId) -> Option<String> {
     Some(graph.value(input(graph.node(id)?, 1)?).name.clone())
 }
 
-fn into_pool(graph: &mut Graph, id: NodeId) -> Outcome {
+fn into_pool(graph: &mut Editor<'_>, id: NodeId) -> Outcome {
     let node = graph.node(id)?;
     let activation = plain(node)?;
     let x: ValueId = input(node, 0)?;
@@ -150,7 +150,7 @@ fn into_pool(graph: &mut Graph, id: NodeId) -> Outcome {
     if output(before) != Some(x) {
         return Some(Err("the pool's positions are read".to_owned()));
     }
-    if let Err(reason) = Uses::of(graph).only_reader(graph, x) {
+    if let Err(reason) = graph.only_reader(x) {
         return Some(Err(reason));
     }
     if pool.activation != Activation::None {

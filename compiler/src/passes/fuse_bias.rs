@@ -13,7 +13,7 @@
 //! %c = Conv(%x, W); %y = Add(%c, B[8, 1, 1])   →   %y = Conv(%x, W, B[8])
 //! ```
 
-use super::matching::{Outcome, Replacement, Uses, input, per_axis, visit};
+use super::matching::{Editor, Outcome, Replacement, input, per_axis, visit};
 use super::product::{Affine, BIAS, Product, WEIGHTS};
 use super::{Pass, PassCx, PassError};
 use crate::ir::{NodeId, Shape, ValueId};
@@ -87,7 +87,7 @@ impl Step {
 }
 
 /// The step `id` behind a product.
-fn after(graph: &mut Graph, id: NodeId) -> Outcome {
+fn after(graph: &mut Editor<'_>, id: NodeId) -> Outcome {
     let step = Step::of(graph, id)?;
     let product = Product::producing(graph, step.x)?;
     let known_bias = product.input(BIAS).is_none_or(|v| graph.constant(v).is_some());
@@ -108,12 +108,12 @@ fn after(graph: &mut Graph, id: NodeId) -> Outcome {
 }
 
 fn fold_after(
-    graph: &mut Graph,
+    graph: &mut Editor<'_>,
     id: NodeId,
     product: &Product,
     step: &Affine,
 ) -> Result<&'static str, String> {
-    Uses::of(graph).only_reader(graph, product.y)?;
+    graph.only_reader(product.y)?;
     let inputs = product.absorb_after(graph, step)?;
     let label = if step.factor.is_some() { "fuse_channel_scale" } else { "fuse_bias" };
     let new = Replacement { label, at: id, absorbed: &[product.node], op: product.op.clone(), inputs };
@@ -121,7 +121,7 @@ fn fold_after(
 }
 
 /// A step in front of the product `id`.
-fn before(graph: &mut Graph, id: NodeId) -> Outcome {
+fn before(graph: &mut Editor<'_>, id: NodeId) -> Outcome {
     let product = Product::of(graph, id)?;
     graph.constant(product.input(WEIGHTS)?)?;
     let x = product.input(0)?;
@@ -133,14 +133,14 @@ fn before(graph: &mut Graph, id: NodeId) -> Outcome {
 }
 
 fn fold_before(
-    graph: &mut Graph,
+    graph: &mut Editor<'_>,
     at: NodeId,
     step: &Step,
     product: &Product,
     affine: &Affine,
 ) -> Result<&'static str, String> {
     let x = product.input(0).ok_or("the product has no operand")?;
-    Uses::of(graph).only_reader(graph, x)?;
+    graph.only_reader(x)?;
     let inputs = product.absorb_before(graph, affine, step.x)?;
     let label = "fuse_input_scale";
     let new = Replacement { label, at: product.node, absorbed: &[at], op: product.op.clone(), inputs };

@@ -14,7 +14,7 @@
 //! %p = Pad(%x, [0, 0, 0, 0, 0, 0, 1, 1]); %y = Conv{pads: none}(%p, W)   →   %y = Conv{pads: [0, 0, 1, 1]}(%x, W)
 //! ```
 
-use super::matching::{Replacement, Uses, constant, input, output, visit};
+use super::matching::{Editor, Replacement, constant, input, output, visit};
 use super::{Pass, PassCx, PassError};
 use crate::ir::{NodeId, Tensor, ValueId};
 use crate::kernel::expr::UnaryFn;
@@ -57,11 +57,11 @@ struct Rim {
     fill: f64,
 }
 
-fn fuse(graph: &mut Graph, id: NodeId, at: NodeId) -> Result<&'static str, String> {
+fn fuse(graph: &mut Editor<'_>, id: NodeId, at: NodeId) -> Result<&'static str, String> {
     let missing = || "an operand is missing".to_owned();
     let node = graph.node(id).ok_or_else(missing)?.clone();
     let padded = input(&node, 0).ok_or_else(missing)?;
-    Uses::of(graph).only_reader(graph, padded)?;
+    graph.only_reader(padded)?;
     let rim = rim(graph, graph.node(at).ok_or_else(missing)?)?;
     let op = match &node.op {
         OpKind::Conv(conv) => {

@@ -14,7 +14,7 @@
 //! %c = Conv(%a, W); %y = Add(%c, %x)   →   %y = Conv{residual: Before}(%a, W, _, %x)
 //! ```
 
-use super::matching::{Outcome, Replacement, Uses, input, is_single, visit};
+use super::matching::{Editor, Outcome, Replacement, input, is_single, visit};
 use super::product::{Product, RESIDUAL};
 use super::{Pass, PassCx, PassError};
 use crate::ir::{NodeId, ValueId, broadcast};
@@ -37,7 +37,7 @@ impl Pass for FuseResidual {
     }
 }
 
-fn fuse(graph: &mut Graph, id: NodeId) -> Outcome {
+fn fuse(graph: &mut Editor<'_>, id: NodeId) -> Outcome {
     let node = graph.node(id)?;
     let OpKind::Binary(Binary { function: BinaryKind::Arith(BinaryFn::Add) }) = &node.op else { return None };
     let (a, b) = (input(node, 0)?, input(node, 1)?);
@@ -46,16 +46,14 @@ fn fuse(graph: &mut Graph, id: NodeId) -> Outcome {
         .into_iter()
         .filter_map(|(own, addend)| {
             let product = Product::producing(graph, own)?;
-            let place = graph.order().iter().position(|&n| n == product.node)?;
-            Some((place, product, addend))
+            Some((graph.place(product.node), product, addend))
         })
         .collect();
     // The later one first: the other's result then waits the shortest.
     candidates.sort_by_key(|(place, ..)| std::cmp::Reverse(*place));
-    let uses = Uses::of(graph);
     let mut reasons = Vec::new();
     for (_, product, addend) in &candidates {
-        match declined(graph, &uses, id, product, *addend) {
+        match declined(graph, id, product, *addend) {
             Some(reason) => reasons.push(reason),
             None => {
                 let residual = match product.fused.activation {
@@ -74,12 +72,12 @@ fn fuse(graph: &mut Graph, id: NodeId) -> Outcome {
 }
 
 /// Why the addend cannot become the product's residual.
-fn declined(graph: &Graph, uses: &Uses, add: NodeId, product: &Product, addend: ValueId) -> Option<String> {
+fn declined(graph: &Editor<'_>, add: NodeId, product: &Product, addend: ValueId) -> Option<String> {
     let (value, result) = (graph.value(addend), graph.node(add).and_then(super::matching::output));
     if !is_single(product.dtype) {
         return Some(format!("epilogues do not compute in {}", product.dtype));
     }
-    if let Err(reason) = uses.only_reader(graph, product.y) {
+    if let Err(reason) = graph.only_reader(product.y) {
         return Some(reason);
     }
     if product.fused.residual != Residual::None {

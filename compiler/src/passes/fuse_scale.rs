@@ -14,7 +14,7 @@
 //! ```
 
 use super::fuse_bias::Step;
-use super::matching::{Outcome, Replacement, Uses, float_tensor, is_single, uniform, visit};
+use super::matching::{Editor, Outcome, Replacement, float_tensor, is_single, uniform, visit};
 use super::product::{Affine, BIAS, Product, WEIGHTS};
 use super::{Pass, PassCx, PassError};
 use crate::ir::{DType, NodeId};
@@ -62,21 +62,26 @@ fn scaled(fused: &Fused, factor: f64) -> Result<Fused, String> {
 }
 
 /// The factor `id` behind a product.
-fn after(graph: &mut Graph, id: NodeId) -> Outcome {
+fn after(graph: &mut Editor<'_>, id: NodeId) -> Outcome {
     let step = Step::of(graph, id)?;
     let factor = factor(graph, &step)?;
     let product = Product::producing(graph, step.x)?;
     Some(fuse_after(graph, id, factor, &product))
 }
 
-fn fuse_after(graph: &mut Graph, id: NodeId, factor: f64, product: &Product) -> Result<&'static str, String> {
+fn fuse_after(
+    graph: &mut Editor<'_>,
+    id: NodeId,
+    factor: f64,
+    product: &Product,
+) -> Result<&'static str, String> {
     if !is_single(product.dtype) {
         return Err(format!("epilogues do not compute in {}", product.dtype));
     }
     if !product.is_affine() {
         return Err("an activation or residual stands in between".to_owned());
     }
-    Uses::of(graph).only_reader(graph, product.y)?;
+    graph.only_reader(product.y)?;
     let fused = scaled(&product.fused, factor)?;
     let mut inputs = product.inputs.clone();
     if let Some(v) = product.input(BIAS) {
@@ -93,7 +98,7 @@ fn fuse_after(graph: &mut Graph, id: NodeId, factor: f64, product: &Product) -> 
 }
 
 /// A factor in front of operand `i` of the product `id`.
-fn before(graph: &mut Graph, id: NodeId, i: usize) -> Outcome {
+fn before(graph: &mut Editor<'_>, id: NodeId, i: usize) -> Outcome {
     let product = Product::of(graph, id)?;
     let v = product.input(i)?;
     let (at, _) = graph.producer(v)?;
@@ -102,8 +107,8 @@ fn before(graph: &mut Graph, id: NodeId, i: usize) -> Outcome {
     if !is_single(product.dtype) {
         return None;
     }
-    let fuse = |graph: &mut Graph| {
-        Uses::of(graph).only_reader(graph, v)?;
+    let fuse = |graph: &mut Editor<'_>| {
+        graph.only_reader(v)?;
         let op = product.with(scaled(&product.fused, factor)?);
         let inputs = product.inputs_with(i, step.x);
         let new = Replacement { label: "fuse_scale", at: product.node, absorbed: &[at], op, inputs };
@@ -113,7 +118,7 @@ fn before(graph: &mut Graph, id: NodeId, i: usize) -> Outcome {
 }
 
 /// A scale goes into known weights.
-fn into_weights(graph: &mut Graph, id: NodeId) -> Outcome {
+fn into_weights(graph: &mut Editor<'_>, id: NodeId) -> Outcome {
     let product = Product::of(graph, id)?;
     let scale = product.fused.scale?;
     let weights = product.input(WEIGHTS)?;
@@ -121,7 +126,7 @@ fn into_weights(graph: &mut Graph, id: NodeId) -> Outcome {
     if product.dtype != DType::F32 {
         return None;
     }
-    let readers = Uses::of(graph).readers(weights).len();
+    let readers = graph.readers(weights).len();
     if readers > 1 {
         return Some(Err(format!("the weights have {readers} readers, and a second copy would be stored")));
     }

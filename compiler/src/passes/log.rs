@@ -5,6 +5,9 @@ use crate::ops::Graph;
 use std::fmt;
 use std::time::Duration;
 
+/// Reasons that are kept: nobody reads more, and absurd models could give hundreds of thousands.
+const MAX_MISSED: usize = 1000;
+
 /// What the passes did to one graph.
 #[derive(Debug, Clone, Default)]
 pub struct PassLog {
@@ -126,7 +129,7 @@ impl<'l> PassCx<'l> {
     /// A rewrite matched at `node` but was declined. A reason fits behind "not fused:".
     pub fn missed(&mut self, graph: &Graph, node: NodeId, reason: impl Into<String>) {
         let missed = Missed { pass: self.pass, node: describe(graph, node), reason: reason.into() };
-        if !self.log.missed.contains(&missed) {
+        if self.log.missed.len() < MAX_MISSED && !self.log.missed.contains(&missed) {
             self.log.missed.push(missed);
         }
     }

@@ -2,7 +2,8 @@
 
 use super::PassCx;
 use crate::ir::{DType, Element, Node as IrNode, NodeId, Origin, Shape, Tensor, ValueId, bf16, f16};
-use crate::ops::{Fact, Graph, Inputs, Node, OpError, OpKind, Patch, Type};
+use crate::ops::{Fact, Graph, Inputs, Node, OpError, OpKind, Type};
+use std::ops::{Deref, DerefMut};
 
 /// Types of the results of `op` over these operands.
 pub fn infer(
@@ -43,46 +44,165 @@ pub fn output<O>(node: &IrNode<O>) -> Option<ValueId> {
     }
 }
 
-/// Who reads each value; stale once the graph has changed.
-pub struct Uses {
-    users: Vec<Vec<NodeId>>,
-    outputs: Vec<ValueId>,
+/// A graph with an index of who reads what, kept up to date by the changes below: each takes time in
+/// proportion to what it touches, not to the graph.
+///
+/// Reading goes through to the graph. Whoever changes nodes by other means calls [`Editor::refresh`].
+pub struct Editor<'g> {
+    graph: &'g mut Graph,
+    /// By value: nodes that read it, once per operand position.
+    readers: Vec<Vec<NodeId>>,
+    /// By value: whether it is a model output.
+    outputs: Vec<bool>,
+    /// By node: its place in the order.
+    places: Vec<usize>,
 }
 
-impl Uses {
-    /// As of now.
-    pub fn of(graph: &Graph) -> Self {
-        Uses { users: graph.users(), outputs: graph.outputs.iter().map(|&(_, v)| v).collect() }
+impl Deref for Editor<'_> {
+    type Target = Graph;
+    fn deref(&self) -> &Graph {
+        self.graph
+    }
+}
+
+impl DerefMut for Editor<'_> {
+    fn deref_mut(&mut self) -> &mut Graph {
+        self.graph
+    }
+}
+
+impl<'g> Editor<'g> {
+    /// An editor of a graph.
+    pub fn new(graph: &'g mut Graph) -> Self {
+        let mut editor = Editor { graph, readers: Vec::new(), outputs: Vec::new(), places: Vec::new() };
+        editor.refresh();
+        editor
+    }
+
+    /// Makes the index anew.
+    pub fn refresh(&mut self) {
+        self.graph.compact_order();
+        self.readers = self.graph.users();
+        self.outputs = vec![false; self.graph.value_count()];
+        for &(_, v) in &self.graph.outputs {
+            if let Some(o) = self.outputs.get_mut(v.0 as usize) {
+                *o = true;
+            }
+        }
+        let order = self.graph.order();
+        self.places = vec![usize::MAX; order.iter().map(|n| n.0 as usize + 1).max().unwrap_or(0)];
+        for (place, id) in order.iter().enumerate() {
+            if let Some(p) = self.places.get_mut(id.0 as usize) {
+                *p = place;
+            }
+        }
+    }
+
+    /// Where a node stands in the order.
+    pub fn place(&self, id: NodeId) -> usize {
+        self.places.get(id.0 as usize).copied().unwrap_or(usize::MAX)
     }
 
     /// Nodes that read a value, once per operand position.
     pub fn readers(&self, v: ValueId) -> &[NodeId] {
-        self.users.get(v.0 as usize).map_or(&[], Vec::as_slice)
+        self.readers.get(v.0 as usize).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether it is a model output.
-    pub fn is_output(&self, v: ValueId) -> bool {
-        self.outputs.contains(&v)
+    /// Whether a value is a model output.
+    pub fn is_model_output(&self, v: ValueId) -> bool {
+        self.outputs.get(v.0 as usize) == Some(&true)
     }
 
     /// The only reader of a value, or why it has none that could absorb it.
-    pub fn only_reader(&self, graph: &Graph, v: ValueId) -> Result<NodeId, String> {
-        let name = &graph.value(v).name;
+    pub fn only_reader(&self, v: ValueId) -> Result<NodeId, String> {
+        let name = &self.value(v).name;
         match self.readers(v) {
-            _ if self.is_output(v) => Err(format!("`{name}` is a model output")),
+            _ if self.is_model_output(v) => Err(format!("`{name}` is a model output")),
             [one] => Ok(*one),
             readers => Err(format!("`{name}` has {} readers", readers.len())),
         }
     }
+
+    fn reads(&mut self, node: NodeId, v: ValueId) {
+        if self.readers.len() <= v.0 as usize {
+            self.readers.resize(v.0 as usize + 1, Vec::new());
+        }
+        if let Some(list) = self.readers.get_mut(v.0 as usize) {
+            list.push(node);
+        }
+    }
+
+    fn reads_no_more(&mut self, node: NodeId, v: ValueId) {
+        let list = self.readers.get_mut(v.0 as usize);
+        if let Some((list, at)) = list.and_then(|l| l.iter().position(|&n| n == node).map(|at| (l, at))) {
+            list.remove(at);
+        }
+    }
+
+    /// Gives a node other operands.
+    pub fn set_inputs(&mut self, id: NodeId, inputs: Vec<Option<ValueId>>) {
+        let Some(node) = self.graph.node_mut(id) else { return };
+        let old = std::mem::replace(&mut node.inputs, inputs.clone());
+        for v in old.into_iter().flatten() {
+            self.reads_no_more(id, v);
+        }
+        for v in inputs.into_iter().flatten() {
+            self.reads(id, v);
+        }
+    }
+
+    /// Removes a node that nobody reads.
+    pub fn remove(&mut self, id: NodeId) {
+        self.set_inputs(id, Vec::new());
+        self.graph.remove_node(id);
+    }
+
+    /// Readers of `old`, and the model's outputs, read `new` from now on.
+    pub fn redirect(&mut self, old: ValueId, new: ValueId) {
+        let Some(readers) = self.readers.get_mut(old.0 as usize).map(std::mem::take) else { return };
+        for id in readers {
+            let inputs = self.graph.node_mut(id).map(|n| n.inputs.iter_mut().flatten());
+            if let Some(input) = inputs.and_then(|mut i| i.find(|v| **v == old)) {
+                *input = new;
+            }
+            self.reads(id, new);
+        }
+        if self.is_model_output(old) {
+            for (_, v) in &mut self.graph.outputs {
+                if *v == old {
+                    *v = new;
+                }
+            }
+            self.outputs.resize(self.outputs.len().max(new.0 as usize + 1), false);
+            for (v, is) in [(old, false), (new, true)] {
+                if let Some(o) = self.outputs.get_mut(v.0 as usize) {
+                    *o = is;
+                }
+            }
+        }
+    }
+
+    /// Removes a node whose result equals `value`: its readers read that instead. Where that would make
+    /// a model output of a model input, the node stays, so that outputs are always written.
+    pub fn bypass(&mut self, node: NodeId, value: ValueId) -> Option<()> {
+        let old = output(self.node(node)?)?;
+        let given = self.value(value).producer.is_none() && self.constant(value).is_none();
+        if self.is_model_output(old) && given {
+            return None;
+        }
+        self.redirect(old, value);
+        self.remove(node);
+        Some(())
+    }
 }
 
-/// A node that replaces others.
+/// Another operator in the place of one or several nodes.
 pub struct Replacement<'a> {
-    /// Label of the patch.
+    /// What reports count.
     pub label: &'static str,
-    /// The last of the replaced nodes: the new one stands in its place and gives its result.
+    /// The last of the replaced nodes: the new operator stands in its place and gives its result.
     pub at: NodeId,
-    /// Further nodes it stands for, removed once nobody reads them.
+    /// Further nodes it stands for; nobody else reads them.
     pub absorbed: &'a [NodeId],
     /// What it computes.
     pub op: OpKind,
@@ -91,21 +211,19 @@ pub struct Replacement<'a> {
 }
 
 impl Replacement<'_> {
-    /// Carries it out; `at` must have one result. Absorbed nodes must have no other readers.
-    pub fn apply(self, graph: &mut Graph) -> Option<&'static str> {
-        let node = graph.node(self.at)?;
-        let old = output(node)?;
-        let value = graph.value(old);
-        let result = (value.name.clone(), value.dtype, value.shape.clone());
+    /// Carries it out and returns the label; `at` must have one result.
+    pub fn apply(self, graph: &mut Editor<'_>) -> Option<&'static str> {
+        output(graph.node(self.at)?)?;
         let origins = origins(graph, self.absorbed.iter().chain([&self.at]));
-        let mut patch = Patch::new(graph, self.label, self.at);
-        let new = patch.node(self.op, self.inputs, result, origins);
-        patch.redirect(old, new);
-        patch.remove(self.at);
-        for &node in self.absorbed {
-            patch.remove(node);
+        graph.set_inputs(self.at, self.inputs);
+        let node = graph.node_mut(self.at)?;
+        node.op = self.op;
+        node.origins = origins;
+        node.outputs.truncate(1);
+        for &id in self.absorbed {
+            graph.remove(id);
         }
-        Some(patch.apply())
+        Some(self.label)
     }
 }
 
@@ -116,19 +234,6 @@ pub fn origins<'n>(graph: &Graph, nodes: impl IntoIterator<Item = &'n NodeId>) -
     all.sort();
     all.dedup();
     all
-}
-
-/// Removes a node whose result equals `value`: its readers read that instead. Where that would make a
-/// model output of a model input, the node stays, so that outputs are always written.
-pub fn bypass(graph: &mut Graph, label: &'static str, node: NodeId, value: ValueId) -> Option<&'static str> {
-    let old = output(graph.node(node)?)?;
-    if graph.is_output(old) && graph.inputs.contains(&value) {
-        return None;
-    }
-    let mut patch = Patch::new(graph, label, node);
-    patch.redirect(old, value);
-    patch.remove(node);
-    Some(patch.apply())
 }
 
 /// Floating-point types whose products the kernels compute in `f32`.
@@ -205,7 +310,7 @@ pub enum Rewrite {
     /// Another operator in its place.
     Replace {
         /// The operator.
-        op: OpKind,
+        op: Box<OpKind>,
         /// Its operands.
         inputs: Vec<Operand>,
         /// Nodes it took the only reader of.
@@ -216,13 +321,13 @@ pub enum Rewrite {
 impl Rewrite {
     /// Another operator over these operands.
     pub fn replace(op: impl Into<OpKind>, inputs: Vec<Operand>) -> Self {
-        Rewrite::Replace { op: op.into(), inputs, absorbed: Vec::new() }
+        Rewrite::Replace { op: Box::new(op.into()), inputs, absorbed: Vec::new() }
     }
 }
 
 /// A rule for one node: `None` where it does not match, `Err` with the reason where it matched and was
 /// declined, otherwise a label and the rewrite.
-pub type Rule = fn(&Graph, &Node) -> Option<Result<(&'static str, Rewrite), String>>;
+pub type Rule = fn(&Editor<'_>, &Node) -> Option<Result<(&'static str, Rewrite), String>>;
 
 /// What came of one node: `None` where nothing matched, `Err` with the reason where a match was
 /// declined, otherwise the label of the change.
@@ -231,26 +336,33 @@ pub type Outcome = Option<Result<&'static str, String>>;
 /// Changes that may start at one place before the walk goes on.
 const MAX_REPEATS: usize = 64;
 
-/// Tries a rewrite at each node, in execution order; where it fired, again at the node it made.
-pub fn visit(graph: &mut Graph, cx: &mut PassCx<'_>, mut rewrite: impl FnMut(&mut Graph, NodeId) -> Outcome) {
+/// Tries a rewrite at each node that computes something, in execution order, until it no longer fires
+/// there.
+pub fn visit(
+    graph: &mut Graph,
+    cx: &mut PassCx<'_>,
+    mut rewrite: impl FnMut(&mut Editor<'_>, NodeId) -> Outcome,
+) {
     let order: Vec<NodeId> = graph.order().to_vec();
-    for mut id in order {
+    let mut editor = Editor::new(graph);
+    for id in order {
         for _ in 0..MAX_REPEATS {
-            if graph.node(id).is_none() {
+            // Results that were folded keep their producer until dead code is removed.
+            let computes = |n: &Node| n.outputs.iter().flatten().any(|&v| editor.constant(v).is_none());
+            if !editor.node(id).is_some_and(computes) {
                 break;
             }
-            match rewrite(graph, id) {
+            match rewrite(&mut editor, id) {
                 None => break,
                 Some(Err(reason)) => {
-                    cx.missed(graph, id, reason);
+                    cx.missed(&editor, id, reason);
                     break;
                 }
                 Some(Ok(label)) => cx.fired(label),
             }
-            // Ids count up, and a replacement is the last node that its patch makes.
-            id = graph.order().iter().copied().max().unwrap_or(id);
         }
     }
+    graph.compact_order();
 }
 
 /// Applies the first rule that matches to each node.
@@ -262,7 +374,7 @@ pub fn apply_rules(graph: &mut Graph, cx: &mut PassCx<'_>, rules: &[Rule]) {
             Err(reason) => return Some(Err(reason)),
         };
         match rewrite {
-            Rewrite::Bypass(value) => bypass(graph, label, id, value).map(Ok),
+            Rewrite::Bypass(value) => graph.bypass(id, value).map(|()| Ok(label)),
             Rewrite::Replace { op, inputs, absorbed } => {
                 let inputs = inputs
                     .into_iter()
@@ -271,7 +383,7 @@ pub fn apply_rules(graph: &mut Graph, cx: &mut PassCx<'_>, rules: &[Rule]) {
                         Operand::New(name, tensor) => Some(graph.add_constant(name, tensor)),
                     })
                     .collect();
-                Replacement { label, at: id, absorbed: &absorbed, op, inputs }.apply(graph).map(Ok)
+                Replacement { label, at: id, absorbed: &absorbed, op: *op, inputs }.apply(graph).map(Ok)
             }
         }
     });

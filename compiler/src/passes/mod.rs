@@ -6,8 +6,9 @@
 //!
 //! # Rules for passes
 //!
-//! - **Rewrite through a [`Patch`](crate::ops::Patch)** and hand its label to [`PassCx::fired`]; reports count labels. The
-//!   label is the pass's name, or a part of its job where it has several.
+//! - **Every change has a label** that [`PassCx::fired`] counts: the pass's name, or a part of its job where
+//!   it has several. New nodes come in through a [`Patch`](crate::ops::Patch); one operator for others is a
+//!   replacement in place, in time that does not grow with the graph.
 //! - **Anchor at the consumer.** A fused node stands where the last of the nodes it replaces stood;
 //!   every operand of any of them is there by then, so the order stays topological by itself.
 //! - **Matched but declined says why**, with [`PassCx::missed`], in words that fit behind "not fused:".
@@ -77,7 +78,9 @@ pub enum Stage {
 /// What every later stage wants, quantization included: no aliases of ops, no dead or double work,
 /// affine steps inside weights.
 pub const CANONICAL: &[Stage] = &[
-    // First: later passes look at element types, and fold in the wider one.
+    // First: the frontend leaves nodes behind whose results it knows.
+    Stage::Once(&dead_code::DeadCode),
+    // Before the rest: later passes look at element types, and fold in the wider one.
     Stage::Once(&widen_half::WidenHalf),
     Stage::Fixpoint(
         "canonical",

@@ -13,7 +13,7 @@
 //!   →   %t = Transpose(%x, [0, 2, 3, 1]); %r = Reshape(%t, [1, 128]); %y = MatMul(%r, W′)
 //! ```
 
-use super::matching::{Outcome, Uses, input, origins, output, visit};
+use super::matching::{Editor, Outcome, input, origins, output, visit};
 use super::product::{Product, WEIGHTS};
 use super::{Pass, PassCx, PassError};
 use crate::ir::{NodeId, Shape, ValueId, normalize_axis};
@@ -35,7 +35,7 @@ impl Pass for ReshapeBeforeWeights {
     }
 }
 
-fn rewrite(graph: &mut Graph, id: NodeId) -> Outcome {
+fn rewrite(graph: &mut Editor<'_>, id: NodeId) -> Outcome {
     let node = graph.node(id)?;
     let OpKind::Reshape(_) = &node.op else { return None };
     let (x, y) = (input(node, 0)?, output(node)?);
@@ -48,8 +48,7 @@ fn rewrite(graph: &mut Graph, id: NodeId) -> Outcome {
     if !flattens || *channels < 2 || places < 2 || flat == 0 || !is_spatial(graph, x) {
         return None;
     }
-    let uses = Uses::of(graph);
-    let readers: Vec<Product> = uses
+    let readers: Vec<Product> = graph
         .readers(y)
         .iter()
         .filter_map(|&n| Product::of(graph, n).filter(|p| p.input(0) == Some(y)))
@@ -58,7 +57,7 @@ fn rewrite(graph: &mut Graph, id: NodeId) -> Outcome {
         return None;
     }
     let decline = |reason: &str| Some(Err(reason.to_owned()));
-    if readers.len() != uses.readers(y).len() || uses.is_output(y) {
+    if readers.len() != graph.readers(y).len() || graph.is_model_output(y) {
         return decline("other nodes than products read the flattened value");
     }
     for product in &readers {
@@ -69,7 +68,7 @@ fn rewrite(graph: &mut Graph, id: NodeId) -> Outcome {
         if graph.value(w).shape.rank() != 2 {
             return decline("the weights have not two axes");
         }
-        if uses.readers(w).len() > 1 {
+        if graph.readers(w).len() > 1 {
             return decline("the weights have several readers, and a second copy would be stored");
         }
     }
@@ -104,6 +103,7 @@ fn rewrite(graph: &mut Graph, id: NodeId) -> Outcome {
             *slot = Some(weights);
         }
     }
+    graph.refresh();
     Some(Ok(label))
 }
 

@@ -10,7 +10,7 @@
 //! %s = Sigmoid(%x); %y = Mul(%x, %s)   →   %y = Swish(%x)
 //! ```
 
-use super::matching::{Rewrite, Rule, Uses, apply_rules, constant, input, output, uniform};
+use super::matching::{Editor, Rewrite, Rule, apply_rules, constant, input, output, uniform};
 use super::{Pass, PassCx, PassError};
 use crate::ir::{NodeId, ValueId};
 use crate::kernel::expr::{BinaryFn, UnaryFn};
@@ -47,7 +47,7 @@ fn unary(function: UnaryFn, x: ValueId) -> Rewrite {
 }
 
 /// Powers of 2 and -1.
-fn power(graph: &Graph, node: &Node) -> Outcome {
+fn power(graph: &Editor<'_>, node: &Node) -> Outcome {
     let (BinaryFn::Pow, x, _) = arith(node)? else { return None };
     let exponent = constant(graph, node, 1).and_then(uniform)?;
     let (base, y) = (graph.value(x), graph.value(output(node)?));
@@ -66,7 +66,7 @@ fn power(graph: &Graph, node: &Node) -> Outcome {
 }
 
 /// One divided by something.
-fn reciprocal(graph: &Graph, node: &Node) -> Outcome {
+fn reciprocal(graph: &Editor<'_>, node: &Node) -> Outcome {
     let (BinaryFn::Div, a, x) = arith(node)? else { return None };
     let one = graph.constant(a).and_then(uniform)? == 1.0;
     let (below, y) = (graph.value(x), graph.value(output(node)?));
@@ -75,7 +75,7 @@ fn reciprocal(graph: &Graph, node: &Node) -> Outcome {
 }
 
 /// A value times its own sigmoid.
-fn swish(graph: &Graph, node: &Node) -> Outcome {
+fn swish(graph: &Editor<'_>, node: &Node) -> Outcome {
     let (BinaryFn::Mul, a, b) = arith(node)? else { return None };
     let gate = |x: ValueId, s: ValueId| -> Option<(NodeId, UnaryFn)> {
         let (id, producer) = graph.producer(s)?;
@@ -88,22 +88,22 @@ fn swish(graph: &Graph, node: &Node) -> Outcome {
         (input(producer, 0)? == x).then_some((id, whole))
     };
     let (x, s, (id, function)) = gate(a, b).map(|g| (a, b, g)).or_else(|| gate(b, a).map(|g| (b, a, g)))?;
-    if let Err(reason) = Uses::of(graph).only_reader(graph, s) {
+    if let Err(reason) = graph.only_reader(s) {
         return Some(Err(reason));
     }
-    let op = Unary { function }.into();
+    let op = Box::new(Unary { function }.into());
     Some(Ok(("swish", Rewrite::Replace { op, inputs: vec![x.into()], absorbed: vec![id] })))
 }
 
 /// Clips and Relus in a row.
-fn clamp(graph: &Graph, node: &Node) -> Outcome {
+fn clamp(graph: &Editor<'_>, node: &Node) -> Outcome {
     let (x, (low, high)) = bounds(node)?;
     let (id, before) = graph.producer(x)?;
     let (source, (first_low, first_high)) = bounds(before)?;
     if !graph.value(x).dtype.is_float() {
         return None;
     }
-    if let Err(reason) = Uses::of(graph).only_reader(graph, x) {
+    if let Err(reason) = graph.only_reader(x) {
         return Some(Err(reason));
     }
     // Where the second clip puts the first one's bounds. Comparisons keep NaN out: bounds are none.
@@ -111,11 +111,11 @@ fn clamp(graph: &Graph, node: &Node) -> Outcome {
     let (low, high) = (place(first_low), place(first_high));
     let min = (low > f32::NEG_INFINITY).then_some(low);
     let max = (high < f32::INFINITY).then_some(high);
-    let op = if (low, high) == (0.0, f32::INFINITY) {
+    let op = Box::new(if (low, high) == (0.0, f32::INFINITY) {
         Unary { function: UnaryFn::Relu }.into()
     } else {
         Clip { min, max }.into()
-    };
+    });
     Some(Ok(("one_clip", Rewrite::Replace { op, inputs: vec![source.into()], absorbed: vec![id] })))
 }
 

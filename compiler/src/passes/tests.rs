@@ -76,7 +76,7 @@ fn hooks_see_every_run_and_stop_after_ends_them() {
     let mut manager = PassManager::with_hook(&mut hook);
     manager.stop_after = Some(2);
     manager.run(&mut relu_of_input(), CANONICAL).unwrap();
-    assert_eq!(seen, [(1, "widen_half"), (2, "canonicalize")]);
+    assert_eq!(seen, [(1, "dead_code"), (2, "widen_half")]);
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn unfolded() -> Graph {
 fn folding_leaves_the_result_only() {
     let mut g = unfolded();
     let log = optimize(&mut g).unwrap();
-    assert_eq!(log.counts(), [("fold", 1), ("dead_code", 1)]);
+    assert_eq!(log.counts(), [("dead_code", 1), ("fold", 1)]);
     assert_eq!(g.nodes().count(), 1);
 }
 
@@ -126,7 +126,7 @@ fn folding_refuses_to_fill_the_blob() {
         g.outputs.push((name.to_owned(), y));
     }
     let log = optimize(&mut g).unwrap();
-    assert_eq!(log.counts(), [("fold", 1), ("dead_code", 1)]);
+    assert_eq!(log.counts(), [("dead_code", 1), ("fold", 1)]);
     let reasons: Vec<&str> = log.missed.iter().map(|m| m.reason.as_str()).collect();
     assert_eq!(reasons, ["20 bytes would become 4194304", "the result would have 67108864 bytes"]);
 }

@@ -13,11 +13,10 @@
 //!   →   in %x: f16; %a: f32 = Cast(%x); %b: f32 = Conv(%a, W: f32); %y: f16 = Cast(%b); out %y
 //! ```
 
-use super::matching::infer;
 use super::{Pass, PassCx, PassError};
 use crate::ir::{DType, NodeId, Tensor, ValueId};
 use crate::ops::cast::{Cast, RoundMode};
-use crate::ops::{Fact, Graph, Inputs, Node, OpKind, Patch, Type};
+use crate::ops::{Fact, Graph, Inputs, Node, OpKind};
 use std::collections::BTreeMap;
 
 /// See the module.
@@ -29,27 +28,24 @@ impl Pass for WidenHalf {
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<(), PassError> {
-        let order: Vec<NodeId> = graph.order().to_vec();
-        let mut wide: BTreeMap<ValueId, ValueId> = BTreeMap::new();
-        let mut changed = false;
-        for id in order {
+        let mut state = State::default();
+        for id in graph.order().to_vec() {
             let Some(node) = graph.node(id) else { continue };
-            if matches!(node.op, OpKind::Cast(_)) || !touches_half(graph, node) {
-                continue;
-            }
-            if !is_defined_wide(graph, node) {
-                let reason = format!("{} is not defined over f32 operands alike", node.op.as_op().name());
-                cx.missed(graph, id, reason);
-                continue;
-            }
-            if widen(graph, id, &mut wide).is_some() {
+            let widen = !matches!(node.op, OpKind::Cast(_)) && state.touches_half(graph, node);
+            if widen && state.is_defined_wide(graph, node) {
+                state.widen(graph, id);
                 cx.fired("widen_half");
-                changed = true;
+            } else {
+                if widen {
+                    let reason = format!("{} is not defined over f32 operands alike", node.op.as_op().name());
+                    cx.missed(graph, id, reason);
+                }
+                state.keep(graph, id);
             }
+            state.order.push(id);
         }
-        if changed {
-            // Conversions back that nobody reads.
-            graph.remove_dead();
+        if !state.wide.is_empty() {
+            state.finish(graph);
         }
         Ok(())
     }
@@ -59,123 +55,143 @@ fn is_half(dtype: DType) -> bool {
     matches!(dtype, DType::F16 | DType::Bf16)
 }
 
-fn touches_half(graph: &Graph, node: &Node) -> bool {
-    let mut values = node.inputs.iter().chain(&node.outputs).flatten();
-    values.any(|&v| is_half(graph.value(v).dtype))
+/// Values change their type where they are; conversions stand where a reader wants the other one.
+#[derive(Default)]
+struct State {
+    /// The half type that a widened value had.
+    wide: BTreeMap<ValueId, DType>,
+    /// The f32 form of values that stay half.
+    up: BTreeMap<ValueId, ValueId>,
+    /// The half form of widened values.
+    down: BTreeMap<ValueId, ValueId>,
+    /// Nodes so far, conversions included.
+    order: Vec<NodeId>,
 }
 
-fn widened_tensor(tensor: &Tensor) -> Option<Tensor> {
-    let values: Vec<f32> = tensor.to_f64_vec()?.into_iter().map(|v| v as f32).collect();
-    Tensor::new::<f32>(tensor.shape().clone(), values).ok()
-}
-
-/// Whether the node infers over f32 as it does over the half type.
-fn is_defined_wide(graph: &Graph, node: &Node) -> bool {
-    let Ok(now) = infer(graph, &node.op, &node.inputs, node.outputs.len()) else { return false };
-    let tensors: Vec<Option<Tensor>> = node
-        .inputs
-        .iter()
-        .map(|v| v.and_then(|v| graph.constant(v)).filter(|t| is_half(t.dtype())).and_then(widened_tensor))
-        .collect();
-    let facts: Vec<Option<Fact<'_>>> = node
-        .inputs
-        .iter()
-        .zip(&tensors)
-        .map(|(v, tensor)| {
-            let value = graph.value((*v)?);
-            Some(match is_half(value.dtype) {
-                true => Fact { dtype: DType::F32, shape: &value.shape, constant: tensor.as_ref() },
-                false => Fact { dtype: value.dtype, shape: &value.shape, constant: value.constant.as_ref() },
-            })
-        })
-        .collect();
-    let Ok(then) = node.op.as_op().infer(&Inputs::new(&facts, node.outputs.len())) else { return false };
-    let wanted: Vec<Type> = now
-        .into_iter()
-        .map(|t| Type { dtype: if is_half(t.dtype) { DType::F32 } else { t.dtype }, shape: t.shape })
-        .collect();
-    then == wanted
-}
-
-fn cast(to: DType) -> OpKind {
-    Cast { to: Some(to), saturate: true, round_mode: RoundMode::Up }.into()
-}
-
-/// Replaces a node by one over f32; `wide` holds the f32 form of half values.
-fn widen(graph: &mut Graph, id: NodeId, wide: &mut BTreeMap<ValueId, ValueId>) -> Option<()> {
-    let node = graph.node(id)?.clone();
-    let mut inputs = Vec::with_capacity(node.inputs.len());
-    for v in &node.inputs {
-        let Some(v) = *v else {
-            inputs.push(None);
-            continue;
-        };
-        if !is_half(graph.value(v).dtype) {
-            inputs.push(Some(v));
-            continue;
-        }
-        let form = match wide.get(&v) {
-            Some(&w) => w,
-            None => {
-                let w = convert_up(graph, id, v)?;
-                wide.insert(v, w);
-                w
-            }
-        };
-        inputs.push(Some(form));
+impl State {
+    fn touches_half(&self, graph: &Graph, node: &Node) -> bool {
+        let mut values = node.inputs.iter().chain(&node.outputs).flatten();
+        values.any(|v| is_half(graph.value(*v).dtype) || self.wide.contains_key(v))
     }
-    let outputs: Vec<_> = node
-        .outputs
-        .iter()
-        .map(|v| {
-            v.map(|v| {
+
+    /// Whether the node infers over f32 as it does over the half type.
+    fn is_defined_wide(&self, graph: &Graph, node: &Node) -> bool {
+        let tensors: Vec<Option<Tensor>> = node
+            .inputs
+            .iter()
+            .map(|v| v.and_then(|v| graph.constant(v)).filter(|t| is_half(t.dtype())).and_then(widened))
+            .collect();
+        let facts: Vec<Option<Fact<'_>>> = node
+            .inputs
+            .iter()
+            .zip(&tensors)
+            .map(|(v, tensor)| {
+                let value = graph.value((*v)?);
+                Some(match is_half(value.dtype) {
+                    true => Fact { dtype: DType::F32, shape: &value.shape, constant: tensor.as_ref() },
+                    false => {
+                        Fact { dtype: value.dtype, shape: &value.shape, constant: value.constant.as_ref() }
+                    }
+                })
+            })
+            .collect();
+        let Ok(types) = node.op.as_op().infer(&Inputs::new(&facts, node.outputs.len())) else { return false };
+        node.outputs.iter().enumerate().all(|(i, v)| {
+            v.is_none_or(|v| {
                 let value = graph.value(v);
                 let dtype = if is_half(value.dtype) { DType::F32 } else { value.dtype };
-                (value.name.clone(), dtype, value.shape.clone())
+                types.get(i).is_some_and(|t| t.dtype == dtype && t.shape == value.shape)
             })
         })
-        .collect();
-    let narrow: Vec<_> = node
-        .outputs
-        .iter()
-        .map(|v| {
-            v.map(|v| {
-                let value = graph.value(v);
-                (v, value.name.clone(), value.dtype, value.shape.clone())
-            })
-        })
-        .collect();
-    let mut patch = Patch::new(graph, "widen_half", id);
-    let results = patch.node_multi(node.op, inputs, outputs, node.origins.clone());
-    for (result, old) in results.into_iter().zip(narrow) {
-        let (Some(result), Some((old, name, dtype, shape))) = (result, old) else { continue };
-        if is_half(dtype) {
-            let name = format!("{name}.{dtype}");
-            let back =
-                patch.node(cast(dtype), vec![Some(result)], (name, dtype, shape), node.origins.clone());
-            patch.redirect(old, back);
-            wide.insert(back, result);
-        } else {
-            patch.redirect(old, result);
+    }
+
+    /// Puts a node over f32.
+    fn widen(&mut self, graph: &mut Graph, id: NodeId) {
+        let Some(node) = graph.node(id) else { return };
+        let (inputs, outputs) = (node.inputs.clone(), node.outputs.clone());
+        let inputs = inputs
+            .into_iter()
+            .map(|v| v.map(|v| if is_half(graph.value(v).dtype) { self.up(graph, id, v) } else { v }))
+            .collect();
+        if let Some(node) = graph.node_mut(id) {
+            node.inputs = inputs;
+        }
+        for v in outputs.into_iter().flatten() {
+            let dtype = graph.value(v).dtype;
+            // A result that is known already stays as it is; its node is dead.
+            if is_half(dtype) && graph.constant(v).is_none() {
+                self.wide.insert(v, dtype);
+                graph.value_mut(v).dtype = DType::F32;
+            }
         }
     }
-    patch.remove(id);
-    patch.apply();
-    Some(())
+
+    /// Gives a node that stays the operands it was written for.
+    fn keep(&mut self, graph: &mut Graph, id: NodeId) {
+        let Some(node) = graph.node(id) else { return };
+        if !node.inputs.iter().flatten().any(|v| self.wide.contains_key(v)) {
+            return;
+        }
+        let inputs = node.inputs.clone();
+        let inputs = inputs.into_iter().map(|v| v.map(|v| self.down(graph, id, v))).collect();
+        if let Some(node) = graph.node_mut(id) {
+            node.inputs = inputs;
+        }
+    }
+
+    /// Conversions for the model's outputs, and the order.
+    fn finish(mut self, graph: &mut Graph) {
+        for i in 0..graph.outputs.len() {
+            let Some(&(_, v)) = graph.outputs.get(i) else { continue };
+            let Some((producer, _)) = graph.producer(v) else { continue };
+            let half = self.down(graph, producer, v);
+            if let Some((_, output)) = graph.outputs.get_mut(i) {
+                *output = half;
+            }
+        }
+        graph.set_order(self.order);
+    }
+
+    /// The f32 form of a value that stays half.
+    fn up(&mut self, graph: &mut Graph, reader: NodeId, v: ValueId) -> ValueId {
+        if let Some(&w) = self.up.get(&v) {
+            return w;
+        }
+        let w = match graph.constant(v).and_then(widened) {
+            Some(tensor) => {
+                let name = graph.value(v).name.clone();
+                graph.add_constant(name, tensor)
+            }
+            None => self.convert(graph, reader, v, DType::F32),
+        };
+        self.up.insert(v, w);
+        w
+    }
+
+    /// The half form of a value, if it was widened.
+    fn down(&mut self, graph: &mut Graph, near: NodeId, v: ValueId) -> ValueId {
+        let Some(&dtype) = self.wide.get(&v) else { return v };
+        if let Some(&h) = self.down.get(&v) {
+            return h;
+        }
+        let h = self.convert(graph, near, v, dtype);
+        self.down.insert(v, h);
+        h
+    }
+
+    /// A conversion that runs next; it comes from the same ONNX nodes as `near`.
+    fn convert(&mut self, graph: &mut Graph, near: NodeId, v: ValueId, to: DType) -> ValueId {
+        let origins = graph.node(near).map(|n| n.origins.clone()).unwrap_or_default();
+        let value = graph.value(v);
+        let output = (format!("{}.{to}", value.name), to, value.shape.clone());
+        let cast = Cast { to: Some(to), saturate: true, round_mode: RoundMode::Up };
+        let id = graph.add_node(cast.into(), vec![Some(v)], vec![Some(output)], origins);
+        self.order.push(id);
+        graph.node(id).and_then(super::matching::output).unwrap_or(v)
+    }
 }
 
-/// The f32 form of a half value that no widened node computes.
-fn convert_up(graph: &mut Graph, before: NodeId, v: ValueId) -> Option<ValueId> {
-    let value = graph.value(v);
-    let (name, shape) = (value.name.clone(), value.shape.clone());
-    if let Some(tensor) = &value.constant {
-        let tensor = widened_tensor(tensor)?;
-        return Some(graph.add_constant(name, tensor));
-    }
-    let origins = graph.node(before)?.origins.clone();
-    let mut patch = Patch::new(graph, "widen_half", before);
-    let name = format!("{name}.f32");
-    let w = patch.node(cast(DType::F32), vec![Some(v)], (name, DType::F32, shape), origins);
-    patch.apply();
-    Some(w)
+fn widened(tensor: &Tensor) -> Option<Tensor> {
+    let values: Vec<f32> = tensor.to_f64_vec()?.into_iter().map(|v| v as f32).collect();
+    Tensor::new::<f32>(tensor.shape().clone(), values).ok()
 }
