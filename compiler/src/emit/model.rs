@@ -49,6 +49,7 @@ impl Module {
 const LAYER_LINTS: &[&str] = &[
     "needless_range_loop",
     "approx_constant",
+    "assign_op_pattern",
     "excessive_precision",
     "eq_op",
     "nonminimal_bool",

@@ -31,6 +31,8 @@ pub(super) fn items(operands: &Operands<'_>, table: &PlanTable) -> Result<Vec<St
     items.extend(operands.slot_items()?);
     items.push(format::item(quote!(
         #[doc = " What each layer reads and writes, and at the end what the caller reads."]
+        #[doc = " Only the check below reads it, so that its size is no matter."]
+        #[allow(clippy::large_const_arrays)]
         const PLAN: [rt::plan::Step; #steps] = [#(#rows),*];
     ))?);
     items.push(format::item(quote!(
