@@ -79,13 +79,22 @@ mod chosen {
 
     #[inline(always)]
     pub(super) fn sqrt_f32(x: f32) -> f32 {
-        let y: f32;
-        // SAFETY: every hard-float Arm target has `vsqrt.f32`; it touches two registers only.
+        let y: u32;
+        // The class `sreg` needs a feature that stable rustc does not see on these targets, so `s0` is
+        // borrowed and given back.
+        // SAFETY: every hard-float Arm target has `vsqrt.f32`; `s0` is as before, no memory is touched.
         unsafe {
-            core::arch::asm!("vsqrt.f32 {y}, {x}", x = in(sreg) x, y = lateout(sreg) y,
-                options(pure, nomem, nostack, preserves_flags));
+            core::arch::asm!(
+                "vmov {kept}, s0",
+                "vmov s0, {x}",
+                "vsqrt.f32 s0, s0",
+                "vmov {y}, s0",
+                "vmov s0, {kept}",
+                x = in(reg) x.to_bits(), kept = out(reg) _, y = lateout(reg) y,
+                options(pure, nomem, nostack, preserves_flags)
+            );
         }
-        y
+        f32::from_bits(y)
     }
 }
 

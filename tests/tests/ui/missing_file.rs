@@ -1,0 +1,3 @@
+edgec_macros::include_model!("no/such/model.onnx");
+
+fn main() {}

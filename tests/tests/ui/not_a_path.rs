@@ -1,0 +1,3 @@
+edgec_macros::include_model!(42);
+
+fn main() {}

@@ -1,0 +1,3 @@
+edgec_macros::include_model!("model.onnx", levels = "scalar");
+
+fn main() {}
