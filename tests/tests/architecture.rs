@@ -3,15 +3,14 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Module, and the modules of the compiler that it may name. Anything may name `diag`-free leaves
-/// listed for it and nothing else; the doors (`cli`, `config`, `pipeline`) stand above all.
+/// Module, and the modules of the compiler that it may name. It names nothing else; the doors (`cli`, `config`, `pipeline`) stand above all.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("ir", &["ir"]),
     ("onnx", &["onnx", "ir"]),
     ("kernel", &["kernel", "ir"]),
     ("ops", &["ops", "onnx", "kernel", "ir", "schedule"]),
     ("frontend", &["frontend", "ops", "onnx", "ir", "diag", "config"]),
-    ("interp", &["interp", "ops", "ir"]),
+    ("interp", &["interp", "ops", "ir", "diag"]),
     ("passes", &["passes", "ops", "interp", "ir", "diag", "kernel"]),
     ("schedule", &["schedule", "ops", "kernel", "ir", "memory"]),
     ("memory", &["memory", "schedule", "kernel", "ir"]),
@@ -66,10 +65,16 @@ fn stages_name_only_what_lies_below_them() {
     let mut seen = 0;
     for (module, allowed) in ALLOWED {
         for file in sources(&src.join(module)) {
+            // Tests may build graphs from text.
+            if file.ends_with("tests.rs") || file.ends_with("testing.rs") {
+                continue;
+            }
             seen += 1;
             let text = std::fs::read_to_string(&file).unwrap();
             for name in named(&text) {
-                if !allowed.contains(&name.as_str()) {
+                // `crate::rt` in emitted text is no module of ours.
+                let ours = src.join(&name).is_dir() || src.join(format!("{name}.rs")).is_file();
+                if ours && !allowed.contains(&name.as_str()) {
                     wrong.push(format!("{} names crate::{name}", file.strip_prefix(&src).unwrap().display()));
                 }
             }
