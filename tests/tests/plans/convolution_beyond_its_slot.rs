@@ -1,4 +1,4 @@
-// error: operand
+// error: the input leaves its slot
 // The specification reads a 9×9 image from a slot that holds 8×8.
 use edgec_runtime::kernels::{Form, conv};
 use edgec_runtime::spec::{ConvSpec, Epilogue, View};
