@@ -22,3 +22,4 @@ pub mod report;
 pub mod schedule;
 
 pub use config::{Config, ModelConfig, parse_levels};
+pub use edgec_runtime::Level;
