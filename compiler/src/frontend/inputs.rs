@@ -5,19 +5,18 @@ use super::limits::{MAX_VALUE_BYTES, short};
 use super::problems::Problems;
 use crate::diag::{Code, Diagnostic};
 use crate::ir::{DType, Shape, Tensor};
-use crate::onnx::proto::{DimensionValue, TypeProto, TypeValue, ValueInfoProto};
+use crate::onnx::proto::{Dimension, DimensionValue, TypeValue, ValueInfoProto};
 use crate::onnx::{MAX_RANK, dtype_from_code};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One declared dimension.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Dim<'m> {
     /// Fixed.
     Value(usize),
-    /// Open, with a name.
-    Named(&'m str),
-    /// Open, without.
-    Unnamed,
+    /// Open; one without a name of its own goes by its place, `image[2]`.
+    Open(Cow<'m, str>),
 }
 
 /// A declared tensor type; the shape where one is given.
@@ -27,8 +26,9 @@ pub(super) struct Declared<'m> {
     pub dims: Option<Vec<Dim<'m>>>,
 }
 
-/// The tensor type of a declaration; the error says what it is instead.
-pub(super) fn declared(ty: Option<&TypeProto>) -> Result<Declared<'_>, String> {
+/// The tensor type of a value's declaration; the error says what it is instead.
+pub(super) fn declared(info: &ValueInfoProto) -> Result<Declared<'_>, String> {
+    let ty = info.r#type.as_ref();
     let tensor = match ty.and_then(|t| t.value.as_ref()) {
         Some(TypeValue::Tensor(t)) => t,
         Some(TypeValue::Sequence(_)) => return Err("sequences are not supported".into()),
@@ -38,21 +38,27 @@ pub(super) fn declared(ty: Option<&TypeProto>) -> Result<Declared<'_>, String> {
         Some(TypeValue::Opaque(_)) => return Err("opaque values are not supported".into()),
         None => return Err("no type is declared".into()),
     };
-    let dims = tensor.shape.as_ref().map(|shape| {
-        let dim = |d: &'_ Option<DimensionValue>| match d {
-            Some(DimensionValue::Value(v)) => usize::try_from(*v).map_or(Dim::Unnamed, Dim::Value),
-            _ => Dim::Unnamed,
-        };
-        shape
-            .dim
-            .iter()
-            .map(|d| match &d.value {
-                Some(DimensionValue::Param(name)) if !name.is_empty() => Dim::Named(name),
-                other => dim(other),
-            })
-            .collect()
-    });
+    let dims = match &tensor.shape {
+        Some(shape) if shape.dim.len() > MAX_RANK => {
+            return Err(format!(
+                "{} dimensions, more than the {MAX_RANK} that are supported",
+                shape.dim.len()
+            ));
+        }
+        shape => shape
+            .as_ref()
+            .map(|s| s.dim.iter().enumerate().map(|(axis, d)| dim(&info.name, axis, d)).collect()),
+    };
     Ok(Declared { dtype: dtype_from_code(tensor.elem_type)?, dims })
+}
+
+fn dim<'m>(value: &str, axis: usize, dim: &'m Dimension) -> Dim<'m> {
+    let place = || Dim::Open(Cow::Owned(format!("{}[{axis}]", short(value))));
+    match &dim.value {
+        Some(DimensionValue::Param(name)) if !name.is_empty() => Dim::Open(Cow::Borrowed(name)),
+        Some(DimensionValue::Value(v)) => usize::try_from(*v).map_or_else(|_| place(), Dim::Value),
+        _ => place(),
+    }
 }
 
 /// An input of the model as it will be compiled.
@@ -73,7 +79,7 @@ pub(super) fn resolve<'m>(
 ) -> Vec<Input> {
     let types: Vec<Option<Declared<'m>>> = inputs
         .iter()
-        .map(|info| match declared(info.r#type.as_ref()) {
+        .map(|info| match declared(info) {
             Ok(t) => Some(t),
             Err(why) => {
                 problems.push(Diagnostic::error(
@@ -135,7 +141,7 @@ fn check_names(
         .iter()
         .flatten()
         .flat_map(|t| t.dims.iter().flatten())
-        .filter_map(|d| if let Dim::Named(name) = d { Some(*name) } else { None })
+        .filter_map(|d| if let Dim::Open(name) = d { Some(name.as_ref()) } else { None })
         .collect();
     for name in options.dims.keys().filter(|name| !known.contains(name.as_str())) {
         problems.push(
@@ -148,7 +154,7 @@ fn check_names(
 /// Takes values of named dimensions from shapes and tensors given for whole inputs.
 fn learn<'m>(
     inputs: &[&'m ValueInfoProto],
-    types: &[Option<Declared<'m>>],
+    types: &'m [Option<Declared<'m>>],
     options: &Options,
     dims: &mut BTreeMap<&'m str, usize>,
     problems: &mut Problems,
@@ -164,10 +170,9 @@ fn learn<'m>(
         let Some(declared) = ty.dims.as_ref().filter(|d| !d.is_empty()) else { continue };
         let mut clash = given.len() != declared.len();
         for (&extent, dim) in given.iter().zip(declared) {
-            clash |= match *dim {
-                Dim::Value(v) => v != extent,
-                Dim::Named(name) => *dims.entry(name).or_insert(extent) != extent,
-                Dim::Unnamed => false,
+            clash |= match dim {
+                Dim::Value(v) => *v != extent,
+                Dim::Open(name) => *dims.entry(name).or_insert(extent) != extent,
             };
         }
         if clash {
@@ -187,7 +192,7 @@ fn learn<'m>(
 /// A leading dimension with no value is the batch: 1.
 fn take_batch_as_one<'m>(
     inputs: &[&'m ValueInfoProto],
-    types: &[Option<Declared<'m>>],
+    types: &'m [Option<Declared<'m>>],
     options: &Options,
     dims: &mut BTreeMap<&'m str, usize>,
     problems: &mut Problems,
@@ -197,26 +202,16 @@ fn take_batch_as_one<'m>(
     };
     let mut taken: Vec<(&str, Vec<&str>)> = Vec::new();
     for (info, ty) in inputs.iter().zip(types).filter(|(i, _)| !given(i)) {
-        match ty.as_ref().and_then(|t| t.dims.as_ref()).and_then(|d| d.first()) {
-            Some(&Dim::Named(name)) => match taken.iter_mut().find(|(n, _)| *n == name) {
-                Some((_, of)) => of.push(&info.name),
-                None if !dims.contains_key(name) => {
-                    dims.insert(name, 1);
-                    taken.push((name, vec![&info.name]));
-                }
-                None => {}
-            },
-            Some(Dim::Unnamed) => problems.push(
-                Diagnostic::note(
-                    Code::DimDefault,
-                    format!(
-                        "the first dimension of input `{}` has no value; it is taken as 1",
-                        short(&info.name)
-                    ),
-                )
-                .with_help(format!("another value: `{}`", shape_flag(info, ty.as_ref(), dims))),
-            ),
-            _ => {}
+        let Some(Dim::Open(name)) = ty.as_ref().and_then(|t| t.dims.as_ref()).and_then(|d| d.first()) else {
+            continue;
+        };
+        match taken.iter_mut().find(|(n, _)| *n == name) {
+            Some((_, of)) => of.push(&info.name),
+            None if !dims.contains_key(name.as_ref()) => {
+                dims.insert(name, 1);
+                taken.push((name, vec![&info.name]));
+            }
+            None => {}
         }
     }
     for (name, of) in taken {
@@ -234,7 +229,7 @@ fn take_batch_as_one<'m>(
 /// The shape with all dimensions known, or the problems reported.
 fn static_shape<'m>(
     info: &ValueInfoProto,
-    ty: &Declared<'m>,
+    ty: &'m Declared<'m>,
     dims: &BTreeMap<&str, usize>,
     reported: &mut BTreeSet<&'m str>,
     problems: &mut Problems,
@@ -252,52 +247,33 @@ fn static_shape<'m>(
     let mut shape = Vec::with_capacity(declared.len());
     let mut whole = true;
     for (i, dim) in declared.iter().enumerate() {
-        let (name, flag) = match *dim {
+        let name = match dim {
             Dim::Value(v) => {
-                shape.push(v);
+                shape.push(*v);
                 continue;
             }
-            Dim::Unnamed if i == 0 => {
-                shape.push(1);
-                continue;
-            }
-            Dim::Unnamed => (None, shape_flag(info, Some(ty), dims)),
-            Dim::Named(name) => match dims.get(name) {
-                Some(&v) => {
-                    shape.push(v);
-                    continue;
-                }
-                None => (Some(name), format!("--dim {}", quoted(&format!("{}=16", short(name))))),
-            },
+            Dim::Open(name) => name,
         };
+        if let Some(&v) = dims.get(name.as_ref()) {
+            shape.push(v);
+            continue;
+        }
         whole = false;
-        if name.is_none_or(|n| reported.insert(n)) {
-            let what = name.map_or("".to_owned(), |n| format!(" (`{}`)", short(n)));
+        if reported.insert(name) {
             problems.push(
                 Diagnostic::error(
                     Code::OpenDim,
-                    format!("dimension {i}{what} of input `{}` has no value", short(&info.name)),
+                    format!(
+                        "dimension {i} (`{}`) of input `{}` has no value",
+                        short(name),
+                        short(&info.name)
+                    ),
                 )
-                .with_help(format!("give it one: `{flag}`")),
+                .with_help(format!("give it one: `--dim {}`", quoted(&format!("{}=16", short(name))))),
             );
         }
     }
     whole.then(|| shape.into())
-}
-
-/// `--input-shape x=1x3xNx7` with the known extents filled in.
-fn shape_flag(info: &ValueInfoProto, ty: Option<&Declared<'_>>, dims: &BTreeMap<&str, usize>) -> String {
-    let extents: Vec<String> = ty
-        .and_then(|t| t.dims.as_ref())
-        .into_iter()
-        .flatten()
-        .map(|d| match d {
-            Dim::Value(v) => v.to_string(),
-            Dim::Named(name) => dims.get(name).map_or("N".to_owned(), usize::to_string),
-            Dim::Unnamed => "N".to_owned(),
-        })
-        .collect();
-    format!("--input-shape {}", quoted(&format!("{}={}", short(&info.name), extents.join("x"))))
 }
 
 /// An argument as a shell takes it.
@@ -311,11 +287,10 @@ fn text(dims: &[Dim<'_>], known: &BTreeMap<&str, usize>) -> String {
         .iter()
         .map(|d| match d {
             Dim::Value(v) => v.to_string(),
-            Dim::Named(name) => match known.get(name) {
+            Dim::Open(name) => match known.get(name.as_ref()) {
                 Some(v) => format!("{}={v}", short(name)),
                 None => short(name),
             },
-            Dim::Unnamed => "?".to_owned(),
         })
         .collect();
     format!("[{}]", list.join(", "))

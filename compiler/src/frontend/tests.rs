@@ -71,6 +71,13 @@ fn open_dimensions() {
     let notes: Vec<Severity> = imported.diagnostics.iter().map(|d| d.severity).collect();
     assert_eq!(notes, [Severity::Note, Severity::Note]);
 
+    // One without a name goes by its place.
+    options.dims.insert("z[0]".into(), 3);
+    let imported = import_with(text, &options).unwrap();
+    assert_eq!(imported.graph.value(imported.graph.inputs[1]).shape.dims(), [3, 4]);
+    let inner = import_text("g (float[2, ?] x) => (y) { y = Identity(x) }").unwrap_err();
+    assert_eq!(inner.iter().next().unwrap().help.as_deref(), Some("give it one: `--dim 'x[1]=16'`"));
+
     // A shape given for one input tells the named dimensions of others.
     let shared = "g (float[B, N] x, float[2, N, B] z) => (y) { y = Identity(z) }";
     let mut options = Options::default();

@@ -75,7 +75,7 @@ impl<'m> Walker<'m> {
     /// Notes the types that the main graph declares for its values.
     pub fn declare(&mut self, graph: &'m GraphProto) {
         for info in graph.value_info.iter().chain(&graph.output) {
-            if let Ok(ty) = declared(info.r#type.as_ref()) {
+            if let Ok(ty) = declared(info) {
                 self.declared.insert(&info.name, ty);
             }
         }
@@ -203,7 +203,7 @@ impl<'m> Walker<'m> {
         let Some(declared) = self.declared.get(name) else { return };
         let fits = |dims: &[Dim<'_>]| {
             dims.len() == shape.rank()
-                && dims.iter().zip(shape.iter()).all(|(d, &e)| !matches!(*d, Dim::Value(v) if v != e))
+                && dims.iter().zip(shape.iter()).all(|(d, &e)| !matches!(d, Dim::Value(v) if *v != e))
         };
         if declared.dtype == dtype && declared.dims.as_deref().is_none_or(fits) {
             return;
@@ -214,8 +214,7 @@ impl<'m> Walker<'m> {
             .flatten()
             .map(|d| match d {
                 Dim::Value(v) => v.to_string(),
-                Dim::Named(name) => short(name),
-                Dim::Unnamed => "?".into(),
+                Dim::Open(name) => short(name),
             })
             .collect();
         let message = format!(
