@@ -60,8 +60,20 @@ mod x86 {
         black_box(sums);
     }
 
+    #[target_feature(enable = "avx512f")]
+    fn read512(block: &[f32]) {
+        let mut sums = [_mm512_setzero_ps(); 8];
+        for chunk in block.chunks_exact(128) {
+            for (s, v) in sums.iter_mut().zip(chunk.chunks_exact(16)) {
+                // SAFETY: `v` holds sixteen floats.
+                *s = _mm512_add_ps(*s, unsafe { _mm512_loadu_ps(v.as_ptr()) });
+            }
+        }
+        black_box(sums);
+    }
+
     #[target_feature(enable = "avx2")]
-    fn read(block: &[f32]) {
+    fn read256(block: &[f32]) {
         let mut sums = [_mm256_setzero_ps(); 8];
         for chunk in block.chunks_exact(64) {
             for (s, v) in sums.iter_mut().zip(chunk.chunks_exact(8)) {
@@ -96,8 +108,10 @@ mod x86 {
             let block = vec![1.0f32; kib * 256];
             let times = (256 * 1024 / kib).max(2);
             let work = (kib * 1024 * times) as f64;
-            // SAFETY: AVX2 was detected.
-            let rate = best(work, || (0..times).for_each(|_| unsafe { read(black_box(&block)) }));
+            // SAFETY: the features are those detected above.
+            let read =
+                || unsafe { if wide { read512(black_box(&block)) } else { read256(black_box(&block)) } };
+            let rate = best(work, || (0..times).for_each(|_| read()));
             reads.push(format!("[{}, {rate:.1}]", kib * 1024));
         }
         println!(
