@@ -1,6 +1,6 @@
-//! The one list of operators.
+//! What the list of operators in [`super`] becomes.
 
-use super::{OnnxName, OnnxOp, Op, OpError};
+use super::{OnnxName, OpError, OpKind};
 use crate::onnx::{AttrReader, NodeView};
 
 /// Reads the attributes of one ONNX operator.
@@ -20,8 +20,8 @@ macro_rules! define_ops {
         #[derive(Debug, Clone, PartialEq)]
         #[allow(missing_docs)] // documented at each operator's struct
         pub enum OpKind {
-            $($variant(super::$module::$type),)*
-            $($ivariant(super::$imodule::$itype),)*
+            $($variant($module::$type),)*
+            $($ivariant($imodule::$itype),)*
         }
 
         impl OpKind {
@@ -34,13 +34,13 @@ macro_rules! define_ops {
             }
         }
 
-        $(impl From<super::$module::$type> for OpKind {
-            fn from(op: super::$module::$type) -> Self {
+        $(impl From<$module::$type> for OpKind {
+            fn from(op: $module::$type) -> Self {
                 OpKind::$variant(op)
             }
         })*
-        $(impl From<super::$imodule::$itype> for OpKind {
-            fn from(op: super::$imodule::$itype) -> Self {
+        $(impl From<$imodule::$itype> for OpKind {
+            fn from(op: $imodule::$itype) -> Self {
                 OpKind::$ivariant(op)
             }
         })*
@@ -48,8 +48,8 @@ macro_rules! define_ops {
         /// Every importable ONNX operator, sorted by domain, name and version.
         pub fn importers() -> Vec<Importer> {
             let mut list = Vec::new();
-            $(for &name in <super::$module::$type as OnnxOp>::NAMES {
-                list.push(Importer { name, import: <super::$module::$type as OnnxOp>::import });
+            $(for &name in <$module::$type as OnnxOp>::NAMES {
+                list.push(Importer { name, import: <$module::$type as OnnxOp>::import });
             })*
             list.sort_by_key(|i| (i.name.domain, i.name.op_type, i.name.since));
             list
@@ -57,50 +57,4 @@ macro_rules! define_ops {
     };
 }
 
-define_ops! {
-    onnx {
-        Arg => arg::Arg,
-        AxisNorm => axis_norm::AxisNorm,
-        BatchNorm => batch_norm::BatchNorm,
-        Binary => binary::Binary,
-        BlockMove => space::BlockMove,
-        Cast => cast::Cast,
-        Clip => clip::Clip,
-        Concat => concat::Concat,
-        ConstantOfShape => fill::ConstantOfShape,
-        Conv => conv::Conv,
-        ConvTranspose => conv_transpose::ConvTranspose,
-        CumSum => cum_sum::CumSum,
-        Dropout => dropout::Dropout,
-        Einsum => einsum::Einsum,
-        Expand => expand::Expand,
-        EyeLike => fill::EyeLike,
-        Gather => gather::Gather,
-        Gemm => gemm::Gemm,
-        GroupNorm => group_norm::GroupNorm,
-        Identity => identity::Identity,
-        LayerNorm => layer_norm::LayerNorm,
-        Lrn => lrn::Lrn,
-        MatMul => matmul::MatMul,
-        OneHot => one_hot::OneHot,
-        Pad => pad::Pad,
-        Pool => pool::Pool,
-        Range => fill::Range,
-        Reduce => reduce::Reduce,
-        Reshape => reshape::Reshape,
-        Resize => resize::Resize,
-        Shape => shape::Shape,
-        Slice => slice::Slice,
-        Softmax => softmax::Softmax,
-        Split => split::Split,
-        Tile => expand::Tile,
-        TopK => topk::TopK,
-        Transpose => transpose::Transpose,
-        Trilu => trilu::Trilu,
-        Unary => unary::Unary,
-        Variadic => variadic::Variadic,
-        Where => where_::Where,
-    }
-    internal {
-    }
-}
+pub(super) use define_ops;

@@ -65,12 +65,62 @@ pub mod window;
 
 pub use error::OpError;
 pub use facts::{Fact, Inputs, Type};
-pub use list::{Importer, OpKind, importers};
+pub use list::Importer;
 
 use crate::ir::Tensor;
 use crate::onnx::{AttrReader, NodeView};
 use crate::schedule::LowerCx;
+use list::define_ops;
 use std::fmt::Debug;
+
+// The one list of operators. A new one is a line here, a `mod` line above, and its file.
+define_ops! {
+    onnx {
+        Arg => arg::Arg,
+        AxisNorm => axis_norm::AxisNorm,
+        BatchNorm => batch_norm::BatchNorm,
+        Binary => binary::Binary,
+        BlockMove => space::BlockMove,
+        Cast => cast::Cast,
+        Clip => clip::Clip,
+        Concat => concat::Concat,
+        ConstantOfShape => fill::ConstantOfShape,
+        Conv => conv::Conv,
+        ConvTranspose => conv_transpose::ConvTranspose,
+        CumSum => cum_sum::CumSum,
+        Dropout => dropout::Dropout,
+        Einsum => einsum::Einsum,
+        Expand => expand::Expand,
+        EyeLike => fill::EyeLike,
+        Gather => gather::Gather,
+        Gemm => gemm::Gemm,
+        GroupNorm => group_norm::GroupNorm,
+        Identity => identity::Identity,
+        LayerNorm => layer_norm::LayerNorm,
+        Lrn => lrn::Lrn,
+        MatMul => matmul::MatMul,
+        OneHot => one_hot::OneHot,
+        Pad => pad::Pad,
+        Pool => pool::Pool,
+        Range => fill::Range,
+        Reduce => reduce::Reduce,
+        Reshape => reshape::Reshape,
+        Resize => resize::Resize,
+        Shape => shape::Shape,
+        Slice => slice::Slice,
+        Softmax => softmax::Softmax,
+        Split => split::Split,
+        Tile => expand::Tile,
+        TopK => topk::TopK,
+        Transpose => transpose::Transpose,
+        Trilu => trilu::Trilu,
+        Unary => unary::Unary,
+        Variadic => variadic::Variadic,
+        Where => where_::Where,
+    }
+    internal {
+    }
+}
 
 /// The compiler's graph.
 pub type Graph = crate::ir::Graph<OpKind>;
