@@ -45,8 +45,10 @@ mod fuse_scale;
 mod log;
 mod matching;
 mod product;
+mod recognize_curves;
 mod reshape_before_weights;
 mod simplify;
+mod sink_reshape;
 mod widen_half;
 
 pub use check::violations;
@@ -88,6 +90,7 @@ pub const CANONICAL: &[Stage] = &[
             // Before everything else: other patterns know one spelling only.
             &canonicalize::Canonicalize,
             &simplify::Simplify,
+            &recognize_curves::RecognizeCurves,
             // Behind the rewrites that make operands known.
             &fold::Fold,
             // Behind folding: folded constants can be equal.
@@ -99,8 +102,9 @@ pub const CANONICAL: &[Stage] = &[
     Stage::Fixpoint(
         "affine",
         &[
-            // Before the patterns of neighbours: a transpose in between hides them.
+            // Before the patterns of neighbours: a transpose or a reshape in between hides them.
             &cancel_transposes::CancelTransposes,
+            &sink_reshape::SinkReshape,
             // Before the bias: it brings one along.
             &fold_batch_norm::FoldBatchNorm,
             &fuse_bias::FuseBias,
