@@ -16,6 +16,7 @@ pub mod conv_transpose;
 pub mod cum_sum;
 pub mod dropout;
 pub mod einsum;
+pub mod elementwise;
 mod error;
 pub mod expand;
 mod facts;
@@ -119,6 +120,7 @@ define_ops! {
         Where => where_::Where,
     }
     internal {
+        Elementwise => elementwise::Elementwise,
     }
 }
 

@@ -39,6 +39,7 @@ mod fold;
 mod fold_batch_norm;
 mod fuse_activation;
 mod fuse_bias;
+mod fuse_elementwise;
 mod fuse_pad;
 mod fuse_residual;
 mod fuse_scale;
@@ -137,6 +138,8 @@ pub const FUSION: &[Stage] = &[
     // Cancelled transposes and weights permuted twice.
     Stage::Once(&common_subexpressions::CommonSubexpressions),
     Stage::Once(&dead_code::DeadCode),
+    // Last: no pattern looks inside.
+    Stage::Once(&fuse_elementwise::FuseElementwise),
 ];
 
 /// Every pass, in order of first running.
