@@ -47,6 +47,7 @@ mod log;
 mod matching;
 mod product;
 mod recognize_curves;
+mod recognize_norm;
 mod reshape_before_weights;
 mod simplify;
 mod sink_reshape;
@@ -92,6 +93,7 @@ pub const CANONICAL: &[Stage] = &[
             &canonicalize::Canonicalize,
             &simplify::Simplify,
             &recognize_curves::RecognizeCurves,
+            &recognize_norm::RecognizeNorm,
             // Behind the rewrites that make operands known.
             &fold::Fold,
             // Behind folding: folded constants can be equal.
