@@ -3,7 +3,7 @@
 use super::args::OpsArgs;
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::frontend::RESOLVED_OPS;
-use crate::ops::importers;
+use crate::ops::{INTERNAL, importers};
 use std::collections::BTreeMap;
 
 /// All codes as the book prints them.
@@ -36,7 +36,7 @@ pub fn explain(code: Option<&str>, markdown: bool) -> Result<String, Diagnostics
 pub fn ops(args: &OpsArgs) -> String {
     // (domain, operator) → versions of the definition that are implemented.
     let mut table: BTreeMap<(&str, &str), Vec<i64>> = BTreeMap::new();
-    for importer in importers() {
+    for importer in importers().into_iter().filter(|i| i.name.domain != INTERNAL) {
         table.entry((importer.name.domain, importer.name.op_type)).or_default().push(importer.name.since);
     }
     // Constant and If are resolved while the file is read; no operator of the graph stands for them.

@@ -8,12 +8,15 @@ use super::walk::{Frame, FunctionKey, Opsets, Stop, Walker, plain_domain};
 use crate::diag::{Code, Diagnostic, NodeRef};
 use crate::ir::Origin;
 use crate::onnx::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto, OperatorSetIdProto};
-use crate::ops::OpError;
+use crate::ops::{Body, INTERNAL, OpError};
+
+/// Versions of the other operator sets that bodies of composites use.
+const BODY_OPSETS: &[(&str, i64)] = &[("ai.onnx.ml", 5), ("com.microsoft", 1)];
 
 /// Operator sets by domain; of two imports of one domain the later version counts.
 pub(super) fn opsets(imports: &[OperatorSetIdProto]) -> Opsets<'_> {
     let mut out = Opsets::new();
-    for import in imports {
+    for import in imports.iter().filter(|i| i.domain != INTERNAL) {
         let version = out.entry(plain_domain(&import.domain)).or_insert(import.version);
         *version = import.version.max(*version);
     }
@@ -83,6 +86,61 @@ impl<'m> Walker<'m> {
         };
         self.nodes(&function.node, &mut scope, &inner)?;
         Ok(Some(self.results(function.output.iter().map(String::as_str), &scope, origin)))
+    }
+
+    /// Walks the body of a composite operator; the slots of its results.
+    pub fn expand(
+        &mut self,
+        node: &NodeProto,
+        body: &Body,
+        operands: &Operands,
+        frame: &Frame<'m>,
+        origin: &Origin,
+    ) -> Result<Option<Vec<Slot>>, Stop> {
+        let function = &body.function;
+        let wanted = |i: usize| node.output.get(i).is_some_and(|name| !name.is_empty());
+        let computed = |i: usize| function.output.get(i).is_some_and(|name| !name.is_empty());
+        let problem = if frame.depth >= MAX_DEPTH {
+            Some(OpError::Limit(format!("functions and branches nest deeper than {MAX_DEPTH}")))
+        } else if operands.values.iter().skip(function.input.len()).any(Option::is_some) {
+            Some(OpError::invalid(format!("the operator has {} operands", function.input.len())))
+        } else if let Some(i) = (0..node.output.len()).find(|&i| wanted(i) && !computed(i)) {
+            Some(OpError::unsupported(format!("result {i} of `{}`", short(&node.op_type))))
+        } else {
+            None
+        };
+        if let Some(e) = problem {
+            let at = self.node_ref(node, origin, operands);
+            self.problems.push(Diagnostic::from_op(&e, at));
+            return Ok(None);
+        }
+        let mut scope = Scope::new();
+        let actuals = operands.values.iter().copied().chain(std::iter::repeat(None));
+        for (name, actual) in function.input.iter().zip(actuals) {
+            self.define(name, actual.map_or(Slot::Absent, Slot::Value), &mut scope);
+        }
+        let mut opsets = Opsets::from([("", *super::OPSETS.end()), (INTERNAL, 1)]);
+        opsets.extend(BODY_OPSETS.iter().copied());
+        let inner = Frame {
+            opsets,
+            given: Given::new(),
+            prefix: origin.name.clone(),
+            top: Some(origin.index),
+            calls: Vec::new(),
+            depth: frame.depth + 1,
+        };
+        for (name, tensor) in &body.tensors {
+            let constant = self.graph.add_constant(inner.value_name(name), tensor.clone());
+            self.define(name, Slot::Value(constant), &mut scope);
+        }
+        // The body does not live as long as the model: a walker of its own takes the graph meanwhile.
+        let mut walker = self.lend();
+        let walked = walker.nodes(&function.node, &mut scope, &inner);
+        let slots =
+            walked.map(|()| walker.results(function.output.iter().map(String::as_str), &scope, origin));
+        let lent = walker.into_lent();
+        self.take_back(lent);
+        slots.map(Some)
     }
 
     /// Walks the branch of an `If` whose condition is known; the slots of its results.

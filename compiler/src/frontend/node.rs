@@ -10,7 +10,7 @@ use crate::diag::{Code, Diagnostic, NodeRef};
 use crate::ir::{Origin, Tensor, ValueId};
 use crate::onnx::proto::NodeProto;
 use crate::onnx::{AttrReader, NodeView};
-use crate::ops::{Fact, Importer, Inputs, OpError, OpKind, Type};
+use crate::ops::{Body, Fact, Import, Importer, Inputs, OpError, OpKind, Type};
 use std::collections::BTreeSet;
 
 /// Operands shown with a diagnostic.
@@ -53,7 +53,7 @@ impl<'m> Walker<'m> {
         } else if domain.is_empty() && node.op_type == "If" {
             self.branch(node, &operands, scope, frame, &origin)?
         } else {
-            self.operator(node, &operands, frame, origin)
+            self.operator(node, &operands, frame, origin)?
         };
         let slots = slots.unwrap_or_default();
         for (i, name) in node.output.iter().enumerate() {
@@ -129,7 +129,7 @@ impl<'m> Walker<'m> {
         operands: &Operands,
         frame: &Frame<'m>,
         origin: Origin,
-    ) -> Option<Vec<Slot>> {
+    ) -> Result<Option<Vec<Slot>>, Stop> {
         let at = || self.node_ref(node, &origin, operands);
         let is_constant = origin.domain.is_empty() && node.op_type == "Constant";
         let importer = match self.importer(&origin, node) {
@@ -138,7 +138,7 @@ impl<'m> Walker<'m> {
             Err(problem) => {
                 let problem = problem.at(at());
                 self.problems.push_grouped(problem);
-                return None;
+                return Ok(None);
             }
         };
         let decoded = match attrs::decode(&attrs::resolved(node, &frame.given), self.external) {
@@ -146,22 +146,28 @@ impl<'m> Walker<'m> {
             Err(problem) => {
                 let problem = problem.at(at());
                 self.problems.push(problem);
-                return None;
+                return Ok(None);
             }
         };
-        let result = match importer {
-            Some(importer) => import(&importer, node, &origin, &decoded).and_then(|op| {
+        let result = match importer.map(|i| i.import) {
+            Some(Import::Op(import)) => imported(import, node, &origin, &decoded).and_then(|op| {
                 if operands.unknown {
                     return Ok(None);
                 }
                 self.infer(op, node, operands, frame, &origin).map(Some)
             }),
+            // A body follows from the operands' types.
+            Some(Import::Body(_)) if operands.unknown => Ok(None),
+            Some(Import::Body(body)) => match self.body(body, node, operands, &origin, &decoded) {
+                Ok(body) => return self.expand(node, &body, operands, frame, &origin),
+                Err(e) => Err(e),
+            },
             None => import_constant(&decoded).map(|tensor| {
                 let name = node.output.first().map_or("", String::as_str);
                 Some(vec![Slot::Value(self.graph.add_constant(frame.value_name(name), tensor))])
             }),
         };
-        result.unwrap_or_else(|problem| {
+        Ok(result.unwrap_or_else(|problem| {
             let at = self.node_ref(node, &origin, operands);
             let problem = match problem {
                 NodeError::Op(e) => self.explained(&e, operands, at),
@@ -169,7 +175,30 @@ impl<'m> Walker<'m> {
             };
             self.problems.push(problem);
             None
-        })
+        }))
+    }
+
+    /// What a composite operator stands for.
+    fn body(
+        &self,
+        body: fn(&mut AttrReader<'_>, &NodeView<'_>, &Inputs<'_>) -> Result<Body, OpError>,
+        node: &NodeProto,
+        operands: &Operands,
+        origin: &Origin,
+        decoded: &Decoded<'_>,
+    ) -> Result<Body, NodeError> {
+        let facts = self.facts(operands);
+        let inputs = Inputs::new(&facts, node.output.len());
+        with_view(node, origin, decoded, |attrs, view| body(attrs, view, &inputs))
+    }
+
+    /// What is known of operands.
+    fn facts(&self, operands: &Operands) -> Vec<Option<Fact<'_>>> {
+        let fact = |v: ValueId| {
+            let value = self.graph.value(v);
+            Fact { dtype: value.dtype, shape: &value.shape, constant: value.constant.as_ref() }
+        };
+        operands.values.iter().map(|v| v.map(fact)).collect()
     }
 
     /// An operator's error; where an operand had to be known, with the inputs to bind.
@@ -257,16 +286,7 @@ impl<'m> Walker<'m> {
         frame: &Frame<'m>,
         origin: &Origin,
     ) -> Result<Vec<Slot>, NodeError> {
-        let facts: Vec<Option<Fact<'_>>> = operands
-            .values
-            .iter()
-            .map(|v| {
-                v.map(|v| {
-                    let value = self.graph.value(v);
-                    Fact { dtype: value.dtype, shape: &value.shape, constant: value.constant.as_ref() }
-                })
-            })
-            .collect();
+        let facts = self.facts(operands);
         let inputs = Inputs::new(&facts, node.output.len());
         let types = op.as_op().infer(&inputs)?;
         if node.output.iter().skip(types.len()).any(|o| !o.is_empty()) {
@@ -327,12 +347,22 @@ impl From<OpError> for NodeError {
     }
 }
 
-fn import(
-    importer: &Importer,
+fn imported(
+    import: fn(&mut AttrReader<'_>, &NodeView<'_>) -> Result<OpKind, OpError>,
     node: &NodeProto,
     origin: &Origin,
     decoded: &Decoded<'_>,
 ) -> Result<OpKind, NodeError> {
+    with_view(node, origin, decoded, |attrs, view| import(attrs, view))
+}
+
+/// Calls an import function, which must read every attribute.
+fn with_view<T>(
+    node: &NodeProto,
+    origin: &Origin,
+    decoded: &Decoded<'_>,
+    import: impl FnOnce(&mut AttrReader<'_>, &NodeView<'_>) -> Result<T, OpError>,
+) -> Result<T, NodeError> {
     let inputs: Vec<bool> = node.input.iter().map(|n| !n.is_empty()).collect();
     let outputs: Vec<bool> = node.output.iter().map(|n| !n.is_empty()).collect();
     let view = NodeView {
@@ -343,9 +373,9 @@ fn import(
         outputs: &outputs,
     };
     let mut reader = AttrReader::new(&decoded.attrs);
-    let op = (importer.import)(&mut reader, &view)?;
+    let out = import(&mut reader, &view)?;
     all_read(&reader)?;
-    Ok(op)
+    Ok(out)
 }
 
 fn import_constant(decoded: &Decoded<'_>) -> Result<Tensor, NodeError> {

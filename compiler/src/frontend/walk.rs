@@ -53,6 +53,14 @@ pub(super) struct Walker<'m> {
     pub fold_work_left: u64,
 }
 
+/// State that a walk over a body hands back.
+pub(super) struct Lent {
+    graph: Graph,
+    importers: Vec<Importer>,
+    problems: Problems,
+    left: (usize, usize, usize, u64),
+}
+
 /// The walk ends early: a limit was hit and reported.
 pub(super) struct Stop;
 
@@ -70,6 +78,42 @@ impl<'m> Walker<'m> {
             fold_bytes_left: super::limits::FOLD_TOTAL_BYTES,
             fold_work_left: super::limits::FOLD_TOTAL_WORK,
         }
+    }
+
+    /// A walker that goes on in this one's place over nodes of another lifetime, until
+    /// [`Walker::take_back`]. It knows neither the model's functions nor its declarations.
+    pub fn lend<'b>(&mut self) -> Walker<'b>
+    where
+        'm: 'b,
+    {
+        Walker {
+            graph: std::mem::replace(&mut self.graph, Graph::new("")),
+            importers: std::mem::take(&mut self.importers),
+            functions: BTreeMap::new(),
+            external: self.external,
+            problems: std::mem::take(&mut self.problems),
+            declared: HashMap::new(),
+            nodes_left: self.nodes_left,
+            bytes_left: self.bytes_left,
+            fold_bytes_left: self.fold_bytes_left,
+            fold_work_left: self.fold_work_left,
+        }
+    }
+
+    /// What [`Walker::take_back`] wants of a lent walker.
+    pub fn into_lent(self) -> Lent {
+        Lent {
+            graph: self.graph,
+            importers: self.importers,
+            problems: self.problems,
+            left: (self.nodes_left, self.bytes_left, self.fold_bytes_left, self.fold_work_left),
+        }
+    }
+
+    /// Goes on where a lent walker stopped.
+    pub fn take_back(&mut self, lent: Lent) {
+        (self.graph, self.importers, self.problems) = (lent.graph, lent.importers, lent.problems);
+        (self.nodes_left, self.bytes_left, self.fold_bytes_left, self.fold_work_left) = lent.left;
     }
 
     /// Notes the types that the main graph declares for its values.

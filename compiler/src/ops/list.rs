@@ -1,6 +1,6 @@
 //! What the list of operators in [`super`] becomes.
 
-use super::{OnnxName, OpError, OpKind};
+use super::{Body, Inputs, OnnxName, OpError, OpKind};
 use crate::onnx::{AttrReader, NodeView};
 
 /// Reads the attributes of one ONNX operator.
@@ -9,13 +9,33 @@ pub struct Importer {
     /// ONNX name and version.
     pub name: OnnxName,
     /// The import function.
-    pub import: fn(&mut AttrReader<'_>, &NodeView<'_>) -> Result<OpKind, OpError>,
+    pub import: Import,
+}
+
+/// What a node becomes.
+#[derive(Debug, Clone, Copy)]
+pub enum Import {
+    /// One operator of the graph.
+    Op(fn(&mut AttrReader<'_>, &NodeView<'_>) -> Result<OpKind, OpError>),
+    /// Several, by a body.
+    Body(fn(&mut AttrReader<'_>, &NodeView<'_>, &Inputs<'_>) -> Result<Body, OpError>),
+}
+
+impl Importer {
+    /// The operator of a node; composites have none.
+    pub fn op(&self, attrs: &mut AttrReader<'_>, node: &NodeView<'_>) -> Result<OpKind, OpError> {
+        match self.import {
+            Import::Op(import) => import(attrs, node),
+            Import::Body(_) => Err(OpError::internal("a composite is no operator of the graph")),
+        }
+    }
 }
 
 /// From one line per operator: the enum for passes to match on, the way to the trait, the importers.
-/// `onnx` operators implement [`OnnxOp`]; `internal` ones exist only inside the compiler.
+/// `onnx` operators implement [`OnnxOp`]; `internal` ones exist only inside the compiler; `composite` ones
+/// implement [`Composite`] and become other operators while the file is read.
 macro_rules! define_ops {
-    (onnx { $($variant:ident => $module:ident::$type:ident,)* } internal { $($ivariant:ident => $imodule:ident::$itype:ident,)* }) => {
+    (onnx { $($variant:ident => $module:ident::$type:ident,)* } internal { $($ivariant:ident => $imodule:ident::$itype:ident,)* } composite { $($cmodule:ident::$ctype:ident,)* }) => {
         /// Any operator.
         #[derive(Debug, Clone, PartialEq)]
         #[allow(missing_docs)] // documented at each operator's struct
@@ -49,7 +69,10 @@ macro_rules! define_ops {
         pub fn importers() -> Vec<Importer> {
             let mut list = Vec::new();
             $(for &name in <$module::$type as OnnxOp>::NAMES {
-                list.push(Importer { name, import: <$module::$type as OnnxOp>::import });
+                list.push(Importer { name, import: Import::Op(<$module::$type as OnnxOp>::import) });
+            })*
+            $(for &name in <$cmodule::$ctype as Composite>::NAMES {
+                list.push(Importer { name, import: Import::Body(<$cmodule::$ctype as Composite>::body) });
             })*
             list.sort_by_key(|i| (i.name.domain, i.name.op_type, i.name.since));
             list

@@ -4,11 +4,13 @@
 //! typed attributes, `impl OnnxOp` (import), `impl Op` (infer, eval, lower, …), helpers, tests.
 
 pub mod arg;
+pub mod attention;
 pub mod axis_norm;
 pub mod batch_norm;
 pub mod binary;
 pub mod cast;
 pub mod clip;
+mod composite;
 pub mod concat;
 pub mod conv;
 mod conv_lower;
@@ -46,6 +48,7 @@ pub mod reshape;
 pub mod resize;
 mod resize_lower;
 mod resize_table;
+pub mod rotary_embedding;
 pub mod shape;
 pub mod slice;
 pub mod softmax;
@@ -64,9 +67,10 @@ mod walk;
 pub mod where_;
 pub mod window;
 
+pub use composite::{Body, Composite, INTERNAL};
 pub use error::OpError;
 pub use facts::{Fact, Inputs, Type};
-pub use list::Importer;
+pub use list::{Import, Importer};
 
 use crate::ir::Tensor;
 use crate::onnx::{AttrReader, NodeView};
@@ -121,6 +125,10 @@ define_ops! {
     }
     internal {
         Elementwise => elementwise::Elementwise,
+    }
+    composite {
+        attention::Attention,
+        rotary_embedding::RotaryEmbedding,
     }
 }
 

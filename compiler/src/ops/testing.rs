@@ -23,7 +23,7 @@ pub(super) fn import(
     let mut reader = AttrReader::new(&attrs);
     let (inputs, outputs) = (vec![true; inputs], vec![true; outputs]);
     let node = NodeView { op_type, domain: "", opset, inputs: &inputs, outputs: &outputs };
-    let op = (importer.import)(&mut reader, &node)?;
+    let op = importer.op(&mut reader, &node)?;
     match reader.unread().first() {
         Some(name) => Err(OpError::invalid(format!("attribute `{name}` was not read"))),
         None => Ok(op),

@@ -49,7 +49,7 @@ impl Net {
         let mut reader = AttrReader::new(&attrs);
         let (present, wanted) = (vec![true; inputs.len()], vec![true; results]);
         let node = NodeView { op_type, domain: "", opset: 17, inputs: &present, outputs: &wanted };
-        let op = (importer.import)(&mut reader, &node).expect(op_type);
+        let op = importer.op(&mut reader, &node).expect(op_type);
         let values: Vec<_> = inputs.iter().map(|&v| self.graph.value(v).clone()).collect();
         let facts: Vec<Option<Fact<'_>>> = values
             .iter()

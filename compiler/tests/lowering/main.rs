@@ -18,7 +18,7 @@ fn import(op_type: &str, opset: i64, attrs: &[(&str, Attr)], inputs: &[bool], ou
     let importer = named.max_by_key(|i| i.name.since).unwrap();
     let attrs: Vec<(String, Attr)> = attrs.iter().map(|(n, a)| ((*n).to_owned(), a.clone())).collect();
     let node = NodeView { op_type, domain: "", opset, inputs, outputs: &vec![true; outputs] };
-    (importer.import)(&mut AttrReader::new(&attrs), &node).unwrap()
+    importer.op(&mut AttrReader::new(&attrs), &node).unwrap()
 }
 
 /// Reproducible values in -4..=4, in steps of 1/4 so that sums are exact.

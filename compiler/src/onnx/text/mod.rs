@@ -66,6 +66,13 @@ pub fn parse_model(text: &str) -> Result<ModelProto> {
     Ok(model)
 }
 
+/// The function that a text describes: `Name (a, b) => (c) { … }`.
+pub fn parse_function(text: &str) -> Result<FunctionProto> {
+    let mut parser = Parser { lex: Lexer::new(text), depth: 0 };
+    let function = parser.function()?;
+    if parser.lex.at_end() { Ok(function) } else { Err(parser.lex.error("text behind the function")) }
+}
+
 struct Parser<'t> {
     lex: Lexer<'t>,
     depth: usize,
