@@ -262,14 +262,19 @@ impl Finish<'_> {
                 };
                 (self.vectors.scale_at(isa, epilogue, c), self.vectors.bias_at(isa, epilogue, c), slope)
             };
-            for row in 0..self.y_rows.len() {
+            for (row, &y_row) in self.y_rows.iter().enumerate() {
                 // SAFETY: the accumulators of a row are readable up to the next multiple of 16, its
                 // n addends and outputs are valid by the caller's promise.
                 unsafe {
                     let acc = isa.load(self.acc.add(row * self.acc_pitch + c));
                     let mut v = isa.fmadd(acc, scale, bias);
                     let addend = if adds {
-                        let from = self.residual.add(self.r_rows[row] + c * self.r_step);
+                        // As many as output rows; the default is never taken.
+                        let start = match self.r_rows.get(row) {
+                            Some(&start) => start,
+                            None => 0,
+                        };
+                        let from = self.residual.add(start + c * self.r_step);
                         load_strided(isa, from, self.r_step, n)
                     } else {
                         isa.zero()
@@ -281,7 +286,7 @@ impl Finish<'_> {
                     if matches!(epilogue.residual, Residual::After) {
                         v = isa.add(v, addend);
                     }
-                    store_strided(isa, self.y.add(self.y_rows[row] + c * self.y_step), self.y_step, v, n);
+                    store_strided(isa, self.y.add(y_row + c * self.y_step), self.y_step, v, n);
                 }
             }
             c += LANES;

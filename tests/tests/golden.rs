@@ -19,6 +19,11 @@ fn emitted(name: &str, levels: &[Level]) -> String {
         }
         out.push_str(&format!("==== {path}\n"));
         match std::str::from_utf8(&file.bytes) {
+            // What the runtime's files hash to says nothing that their own diff does not.
+            Ok(text) if path.ends_with(".json") => {
+                let lines = text.split_inclusive('\n').filter(|line| !line.contains("\"src/rt/"));
+                out.extend(lines);
+            }
             Ok(text) if !path.ends_with(".bin") => out.push_str(text),
             _ => out.push_str(&format!("{} bytes, hash {:016x}\n", file.bytes.len(), fnv(&file.bytes))),
         }

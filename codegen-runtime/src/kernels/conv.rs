@@ -13,6 +13,7 @@ use crate::kernels::spatial::{
 };
 use crate::kernels::{Form, conv_body, pointer, pointer_mut};
 use crate::mem::{Mem, Part};
+use crate::num::quotient;
 use crate::operand::{Operand, Space};
 use crate::pack;
 use crate::spec::ConvSpec;
@@ -44,8 +45,8 @@ pub trait ConvLayer: 'static {
 pub const fn weights(spec: &ConvSpec) -> pack::Conv {
     pack::Conv {
         kernel: spec.kernel,
-        in_channels: spec.x.channels / spec.groups,
-        out_channels: spec.y.channels / spec.groups,
+        in_channels: quotient(spec.x.channels, spec.groups),
+        out_channels: quotient(spec.y.channels, spec.groups),
         groups: spec.groups,
     }
 }
@@ -53,7 +54,7 @@ pub const fn weights(spec: &ConvSpec) -> pack::Conv {
 /// The layout of a convolution's biases, factors and slopes.
 #[inline(always)]
 pub const fn vectors(spec: &ConvSpec) -> pack::Vector {
-    pack::Vector { channels: spec.y.channels / spec.groups, groups: spec.groups }
+    pack::Vector { channels: quotient(spec.y.channels, spec.groups), groups: spec.groups }
 }
 
 #[inline(always)]

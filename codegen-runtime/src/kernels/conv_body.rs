@@ -4,6 +4,7 @@ use crate::epilogue::Rows;
 use crate::isa::{Isa, LANES, Level, Task};
 use crate::kernels::conv::{Job, weights, window};
 use crate::kernels::pixels::{Geometry, Pixels};
+use crate::num::{quotient, remainder};
 use crate::pack::{NARROW, Panels};
 use crate::spec::ConvSpec;
 
@@ -65,14 +66,14 @@ impl Blocks {
     #[inline(always)]
     fn of(channels: usize, q: usize) -> Blocks {
         let panels = Panels::of(channels);
-        let several = if q > 1 { panels.wide / q } else { 0 };
+        let several = if q > 1 { quotient(panels.wide, q) } else { 0 };
         let per_group = several + (panels.wide - several * q) + panels.narrow as usize;
         Blocks { panels, several, per_group, q }
     }
 
     #[inline(always)]
     fn at(&self, index: usize) -> Block {
-        let (group, i) = (index / self.per_group, index % self.per_group);
+        let (group, i) = (quotient(index, self.per_group), remainder(index, self.per_group));
         if i < self.several {
             return Block { group, channel: i * self.q * LANES, shape: Shape::Several };
         }
@@ -95,7 +96,7 @@ unsafe fn tiles<I: Isa, const P: usize, const S: usize, const Q: usize, const SM
     let spec = job.spec;
     let geometry = Geometry::new(&window(spec), &spec.x, &spec.y, &spec.residual, spec.epilogue.residual);
     let pixels = geometry.pixels();
-    let blocks = Blocks::of(spec.y.channels / spec.groups, Q);
+    let blocks = Blocks::of(quotient(spec.y.channels, spec.groups), Q);
     let all_blocks = blocks.per_group * spec.groups;
     if pixels == 0 || all_blocks == 0 {
         return;
@@ -196,7 +197,7 @@ impl<const P: usize, const Q: usize, const L: usize, const SMALL: bool> Tile<'_,
     /// Input channels of a group.
     #[inline(always)]
     fn inputs(&self) -> usize {
-        self.job.spec.x.channels / self.job.spec.groups
+        quotient(self.job.spec.x.channels, self.job.spec.groups)
     }
 
     /// First weight of the block, and the distance between its panels.
@@ -258,7 +259,7 @@ impl<const P: usize, const Q: usize, const L: usize, const SMALL: bool> Tile<'_,
         let (w, panel) = self.weights(spec);
         let zeros = ZEROS.as_ptr();
         // Channels that can be read from the zeros at the input's step.
-        let chunk = ((ZEROS.len() - 1) / c_stride + 1).min(inputs);
+        let chunk = (quotient(ZEROS.len() - 1, c_stride) + 1).min(inputs);
         let [extent_d, extent_h, extent_w] = spec.x.extent;
         for kd in 0..spec.kernel[0] {
             for ky in 0..spec.kernel[1] {
@@ -347,7 +348,7 @@ impl<const P: usize, const Q: usize, const L: usize, const SMALL: bool> Tile<'_,
     #[inline(always)]
     unsafe fn store<I: Isa>(&self, isa: I, spec: &ConvSpec, acc: &[[I::P; Q]; P]) {
         let epilogue = &spec.epilogue;
-        let outputs = spec.y.channels / spec.groups;
+        let outputs = quotient(spec.y.channels, spec.groups);
         let channel = self.block.group * outputs + self.block.channel;
         let vectors = self
             .job

@@ -4,6 +4,7 @@ use crate::epilogue::Rows;
 use crate::isa::{Isa, LANES, Level};
 use crate::kernels::depthwise::{Job, weights, window};
 use crate::kernels::pixels::{Geometry, Pixels};
+use crate::num::quotient;
 use crate::pack::{NARROW, Panels};
 use crate::spec::DepthwiseSpec;
 
@@ -153,7 +154,7 @@ impl Lanes for Gathered<'_> {
         }
         let mut lanes = [0.0; LANES];
         for (i, lane) in lanes.iter_mut().enumerate().take(self.channels) {
-            let input = (self.channel + i) / self.spec.multiplier;
+            let input = quotient(self.channel + i, self.spec.multiplier);
             // SAFETY: an input channel of a pixel inside the image.
             *lane = unsafe { x.wrapping_add(input * self.spec.x.c_stride).read() };
         }

@@ -3,6 +3,7 @@
 use crate::epilogue::{Clamp, Finish, Shared};
 use crate::isa::{Isa, LANES, Level, Task};
 use crate::kernels::matmul::{Job, weights};
+use crate::num::{quotient, remainder};
 use crate::spec::{MatMulSpec, Residual};
 
 /// A right-hand side up to this stays in the first-level cache while all rows go past it.
@@ -93,9 +94,9 @@ unsafe fn tiles<I: Isa, const R: usize, const S: usize, const Q: usize, const SM
     let (outer, inner) = if by_block { (blocks, tiles) } else { (tiles, blocks) };
     let (first, last) = job.part.share(spec.batch * outer);
     for at in first..last {
-        let place = Place::of_batch(job, at / outer);
+        let place = Place::of_batch(job, quotient(at, outer));
         for i in 0..inner {
-            let (tile, block) = if by_block { (i, at % outer) } else { (at % outer, i) };
+            let (tile, block) = if by_block { (i, remainder(at, outer)) } else { (remainder(at, outer), i) };
             let panel = block * Q;
             // SAFETY: tile and block are below their numbers, so their rows and panels exist.
             unsafe {
@@ -193,7 +194,8 @@ unsafe fn streams<I: Isa, const T: usize, const SMALL: bool>(isa: I, job: &Job) 
     }
     let (first, last) = job.part.share(job.spec.batch * blocks);
     for at in first..last {
-        let mut place = Place { panel: at % blocks * T, ..Place::of_batch(job, at / blocks) };
+        let mut place =
+            Place { panel: remainder(at, blocks) * T, ..Place::of_batch(job, quotient(at, blocks)) };
         let end = if place.panel + T < panels { place.panel + T } else { panels };
         // Fewer panels than T have as many more chains of sums each.
         while place.panel < end {

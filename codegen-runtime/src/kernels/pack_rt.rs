@@ -6,6 +6,7 @@ use crate::isa::{Isa, LANES, Task};
 use crate::kernels::spatial::prove_apart;
 use crate::kernels::{Form, pointer, pointer_mut};
 use crate::mem::{Mem, Part};
+use crate::num::{quotient, remainder};
 use crate::operand::{Operand, Space};
 use crate::pack;
 use crate::spec::{PackSpec, View};
@@ -91,9 +92,9 @@ impl Task for Layer<'_> {
         let panels = n.div_ceil(LANES);
         let (first, last) = self.part.share(batch * panels);
         for at in first..last {
-            let column = at % panels * LANES;
+            let column = remainder(at, panels) * LANES;
             let width = if n - column < LANES { n - column } else { LANES };
-            let from = offset + at / panels * batch_stride + column * n_stride;
+            let from = offset + quotient(at, panels) * batch_stride + column * n_stride;
             let x = self.x.wrapping_add(from);
             let y = self.y.wrapping_add(at * k * LANES);
             // SAFETY: the layer was proved: `width` columns of k values from x exist, and this panel's
@@ -147,8 +148,9 @@ unsafe fn columns<I: Isa>(
             // SAFETY: column < width and start + i < k.
             let from = unsafe { x.add(column * n_stride + start * k_stride) };
             for (i, row) in block.iter_mut().enumerate().take(height) {
+                // A panel is no wider than 16: the remainder only keeps a panic out.
                 // SAFETY: as above.
-                row[column] = unsafe { from.add(i * k_stride).read() };
+                row[column % LANES] = unsafe { from.add(i * k_stride).read() };
             }
         }
         for (i, row) in block.iter().enumerate().take(height) {

@@ -1,6 +1,7 @@
 //! Where the pixels of a tile lie: the output's pixels as one sequence, cut into tiles.
 
 use crate::kernels::spatial::Window;
+use crate::num::{quotient, remainder};
 use crate::spec::{Residual, View};
 
 /// Views and window of a spatial kernel, brought into the form that tiles are placed by: rows of a
@@ -138,11 +139,14 @@ impl Geometry {
     #[inline(always)]
     pub(crate) fn place<const P: usize>(&self, first: usize, most: usize, tile: &mut Pixels<P>) {
         let [_, depth, height, width] = self.extent;
-        let (row, mut w) = (first / width, first % width);
+        let (row, mut w) = (quotient(first, width), remainder(first, width));
         let (mut n, mut d, mut h) = if row < height {
             (0, 0, row)
         } else {
-            (row / height / depth, row / height % depth, row % height)
+            {
+                let plane = quotient(row, height);
+                (quotient(plane, depth), remainder(plane, depth), remainder(row, height))
+            }
         };
         let left = self.pixels() - first;
         tile.count = if left < most { left } else { most };

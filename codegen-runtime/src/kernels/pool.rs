@@ -9,6 +9,7 @@ use crate::isa::{Isa, LANES, Task};
 use crate::kernels::spatial::{Window, prove_form, prove_views, safe_lead as spatial_lead};
 use crate::kernels::{Form, in_order, pointer, pointer_mut};
 use crate::mem::{Mem, Part};
+use crate::num::{quotient, remainder};
 use crate::operand::Operand;
 use crate::spec::{Activation, PoolKind, PoolSpec};
 
@@ -148,9 +149,10 @@ unsafe fn body<I: Isa>(isa: I, job: &Job) {
     let ((first, last), (block_0, block_1)) =
         if by_pixel { (job.part.share(pixels), (0, blocks)) } else { ((0, pixels), job.part.share(blocks)) };
     for pixel in first..last {
-        let row = pixel / width;
-        let at = [row / height % depth, row % height, pixel % width];
-        let n = row / height / depth;
+        let row = quotient(pixel, width);
+        let plane = quotient(row, height);
+        let at = [remainder(plane, depth), remainder(row, height), remainder(pixel, width)];
+        let n = quotient(plane, depth);
         let mut taps = Taps { start: job.x, count: [0; 3], step, divisor: 1.0 };
         let mut offset = spec.x.offset + n * spec.x.n_stride;
         let mut divisor = 1;

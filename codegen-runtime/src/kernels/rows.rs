@@ -89,7 +89,8 @@ pub(crate) unsafe fn reduce<I: Isa>(
                 isa.select(inside, map(isa.load_n(x.add(i), len - i)), isa.splat(identity))
             }
         };
-        chains[c] = join(chains[c], values);
+        // No more than four are left; LLVM does not see that.
+        chains[c % CHAINS] = join(chains[c % CHAINS], values);
         c += 1;
         i += LANES;
     }

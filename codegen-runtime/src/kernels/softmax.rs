@@ -13,6 +13,7 @@ use crate::kernels::{Form, in_order, pointer, pointer_mut};
 use crate::math::formula::{self, Lanes};
 use crate::math::single;
 use crate::mem::{Mem, Part};
+use crate::num::{quotient, remainder};
 use crate::operand::Operand;
 use crate::spec::SoftmaxSpec;
 
@@ -134,8 +135,8 @@ unsafe fn body<I: Isa>(isa: I, job: &Job) {
     let blocks = inner.div_ceil(LANES);
     let (first, last) = job.part.share(outer * blocks);
     for at in first..last {
-        let column = at % blocks * LANES;
-        let start = at / blocks * len * inner + column;
+        let column = remainder(at, blocks) * LANES;
+        let start = quotient(at, blocks) * len * inner + column;
         let n = if inner - column < LANES { inner - column } else { LANES };
         // SAFETY: n columns from here lie within both slots.
         unsafe { columns(isa, job.x.wrapping_add(start), job.y.wrapping_add(start), len, inner, n, log) };

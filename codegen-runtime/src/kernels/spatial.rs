@@ -1,6 +1,7 @@
 //! What spatial kernels share: where a window meets the image, and proofs about views in memory.
 
 use crate::kernels::Form;
+use crate::num::{ceiling, quotient, remainder};
 use crate::operand::{Operand, Space};
 use crate::spec::{Residual, View};
 
@@ -40,9 +41,9 @@ impl Window {
     #[inline(always)]
     pub const fn interior(&self, axis: usize, outputs: usize, extent: usize) -> (usize, usize) {
         let reach = (self.kernel[axis] - 1) * self.dilation[axis];
-        let first = self.pads[axis].div_ceil(self.stride[axis]);
+        let first = ceiling(self.pads[axis], self.stride[axis]);
         let last = match (extent + self.pads[axis]).checked_sub(reach + 1) {
-            Some(last_start) => last_start / self.stride[axis] + 1,
+            Some(last_start) => quotient(last_start, self.stride[axis]) + 1,
             None => 0,
         };
         let last = if last < outputs { last } else { outputs };
@@ -53,7 +54,7 @@ impl Window {
 /// `⌈distance / step⌉`, without a division for the usual step of 1.
 #[inline(always)]
 const fn steps(distance: usize, step: usize) -> usize {
-    if step == 1 { distance } else { distance.div_ceil(step) }
+    if step == 1 { distance } else { ceiling(distance, step) }
 }
 
 /// Fails the build unless the window and the two images fit each other, and `x` and `y` their slots.
@@ -208,8 +209,9 @@ pub const fn safe_lead(window: &Window, x: &View, y: &View, tile: usize, size: u
 /// Image, depth, height and width of an output pixel.
 const fn coordinates(view: &View, pixel: usize) -> [usize; 4] {
     let [depth, height, width] = view.extent;
-    let row = pixel / width;
-    [row / height / depth, row / height % depth, row % height, pixel % width]
+    let row = quotient(pixel, width);
+    let plane = quotient(row, height);
+    [quotient(plane, depth), remainder(plane, depth), remainder(row, height), remainder(pixel, width)]
 }
 
 const fn address(view: &View, pixel: usize) -> usize {

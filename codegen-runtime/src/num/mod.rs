@@ -7,7 +7,10 @@
 //! saturate outside the range, and NaN becomes 0; integers wrap. A number is true when it is not 0.
 //! Storage types go through [`F16::from_f64`](crate::operand::F16) and the like, rounded once.
 
+mod divide;
 mod half;
+
+pub(crate) use divide::{ceiling, quotient, remainder};
 
 /// Types that expressions calculate with: all integers, `f32`, `f64`.
 pub trait Number: Copy + PartialOrd + 'static {

@@ -1,7 +1,7 @@
 //! ONNX TopK.
 
 use crate::loops::{at, put};
-use crate::num::{Number, above};
+use crate::num::{Number, above, quotient, remainder};
 use crate::operand::Element;
 
 /// The `k` largest (or smallest) of the middle axis of `x: [outer, len, inner]`, best first, with their
@@ -21,7 +21,7 @@ pub fn topk<T: Number + Element>(
 ) {
     let k = if k < len { k } else { len };
     for slice in 0..outer * inner {
-        let (o, i) = (slice / inner, slice % inner);
+        let (o, i) = (quotient(slice, inner), remainder(slice, inner));
         let first = o * k * inner + i;
         let mut heap = Heap { values, positions, first, step: inner, largest };
         // The k best so far, the worst of them at the root.

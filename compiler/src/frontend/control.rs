@@ -104,10 +104,9 @@ impl<'m> Walker<'m> {
             Some(OpError::Limit(format!("functions and branches nest deeper than {MAX_DEPTH}")))
         } else if operands.values.iter().skip(function.input.len()).any(Option::is_some) {
             Some(OpError::invalid(format!("the operator has {} operands", function.input.len())))
-        } else if let Some(i) = (0..node.output.len()).find(|&i| wanted(i) && !computed(i)) {
-            Some(OpError::unsupported(format!("result {i} of `{}`", short(&node.op_type))))
         } else {
-            None
+            let missing = (0..node.output.len()).find(|&i| wanted(i) && !computed(i));
+            missing.map(|i| OpError::unsupported(format!("result {i} of `{}`", short(&node.op_type))))
         };
         if let Some(e) = problem {
             let at = self.node_ref(node, origin, operands);

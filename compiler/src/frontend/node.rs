@@ -353,7 +353,7 @@ fn imported(
     origin: &Origin,
     decoded: &Decoded<'_>,
 ) -> Result<OpKind, NodeError> {
-    with_view(node, origin, decoded, |attrs, view| import(attrs, view))
+    with_view(node, origin, decoded, import)
 }
 
 /// Calls an import function, which must read every attribute.

@@ -1,0 +1,145 @@
+//! Release builds of generated code hold no path that panics, no call of an allocator and no vector
+//! instruction behind a call (an intrinsic that was not inlined into its level's function).
+//!
+//! A `no_std` library calls the model; linked with nothing but the four memory functions and with unused
+//! sections dropped, what is left is what the model needs. Its symbols are judged.
+
+use edgec::{Config, ModelConfig};
+use edgec_runtime::Level;
+use edgec_tests::{cargo, fixture, root, success, write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What must not be linked.
+const FORBIDDEN: [&str; 7] = [
+    "core::panicking",
+    "rust_begin_unwind",
+    "slice_index_fail",
+    "expect_failed",
+    "__rust_alloc",
+    "malloc",
+    "core::core_arch",
+];
+
+const MEMORY: &str = "
+typedef unsigned long n; typedef unsigned char b;
+void *memcpy(void *d, const void *s, n k) { for (n i = 0; i < k; i++) ((volatile b *)d)[i] = ((const b *)s)[i]; return d; }
+void *memset(void *d, int c, n k) { for (n i = 0; i < k; i++) ((volatile b *)d)[i] = (b)c; return d; }
+void *memmove(void *d, const void *s, n k) {
+    if ((n)d < (n)s) return memcpy(d, s, k);
+    for (n i = k; i > 0; i--) ((volatile b *)d)[i - 1] = ((const b *)s)[i - 1];
+    return d;
+}
+int memcmp(const void *x, const void *y, n k) {
+    for (n i = 0; i < k; i++) { int e = ((const b *)x)[i] - ((const b *)y)[i]; if (e) return e; }
+    return 0;
+}
+";
+
+/// A library that calls every model of the package at every level.
+fn firmware(dir: &Path, modules: &[String], extra: &str) {
+    write(
+        &dir.join("Cargo.toml"),
+        "[workspace]\nresolver = \"2\"\nmembers = [\"models\", \"firmware\"]\n\
+         [profile.release]\npanic = \"abort\"\nlto = true\ncodegen-units = 1\n",
+    );
+    write(
+        &dir.join("firmware/Cargo.toml"),
+        "[package]\nname = \"firmware\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\
+         [lib]\ncrate-type = [\"staticlib\"]\n[dependencies]\nmodels = { path = \"../models\" }\n",
+    );
+    let first = modules.first().expect("a model");
+    let mut text = format!(
+        "#![no_std]\nuse models::{first}::{{Level, Tensors}};\n#[panic_handler]\n\
+         fn panic(_: &core::panic::PanicInfo) -> ! {{\n    loop {{}}\n}}\n"
+    );
+    text.push_str(extra);
+    text.push_str("#[no_mangle]\npub extern \"C\" fn infer(which: usize, level: usize) -> usize {\n");
+    text.push_str("    let Some(&level) = Level::ALL.get(level) else { return 1 };\n    match which {\n");
+    for (i, module) in modules.iter().enumerate() {
+        text.push_str(&format!(
+            "        {i} => {{\n            let model = models::{module}::Model::take();\n            \
+             let Some(mut model) = model.and_then(|m| m.with_level(level)) else {{ return 2 }};\n            \
+             model.invoke_probed(&mut ()).is_ok() as usize\n        }}\n"
+        ));
+    }
+    text.push_str("        _ => 3,\n    }\n}\n");
+    write(&dir.join("firmware/src/lib.rs"), &text);
+    write(&dir.join("memory.c"), MEMORY);
+}
+
+/// Demangled names of all that the linked library holds; `None` where there are no tools.
+fn symbols(dir: &Path) -> Option<String> {
+    success("cargo build", &cargo(dir, &["build", "--offline", "-q", "--release", "-p", "firmware"]));
+    let tool = |name: &str, args: &[&str]| Command::new(name).args(args).current_dir(dir).output();
+    let (Ok(compiled), Ok(_)) = (
+        tool("cc", &["-O1", "-fno-builtin", "-c", "memory.c", "-o", "memory.o"]),
+        tool("nm", &["--version"]),
+    ) else {
+        eprintln!("\n*** NOT TESTED: no `cc` or no `nm` ***\n");
+        return None;
+    };
+    success("cc memory.c", &compiled);
+    let link = ["-nostdlib", "-static", "-Wl,--gc-sections", "-Wl,-e,infer", "-o", "infer"];
+    let files = ["target/release/libfirmware.a", "memory.o"];
+    success("link", &tool("cc", &[&link[..], &files[..]].concat()).ok()?);
+    Some(success("nm", &tool("nm", &["-C", "infer"]).ok()?))
+}
+
+fn forbidden(symbols: &str) -> Vec<&str> {
+    // Reading the control register that tells what the system saves is once, before any level is chosen.
+    let lines = symbols.lines().filter(|line| !line.ends_with("xsave::_xgetbv"));
+    lines.filter(|line| FORBIDDEN.iter().any(|bad| line.contains(bad))).collect()
+}
+
+fn check(models: Vec<(String, ModelConfig)>) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = Config::new().package("models").levels([Level::Scalar, Level::V3, Level::V4]);
+    let mut modules = Vec::new();
+    for (name, model) in models {
+        modules.push(name.clone());
+        config = config.model(model.name(&name));
+    }
+    let files = config.package_files().expect("the models compile");
+    edgec::emit::write(&dir.path().join("models"), &files).unwrap();
+    firmware(dir.path(), &modules, "");
+    let Some(symbols) = symbols(dir.path()) else { return };
+    assert!(symbols.contains(" T infer") && symbols.contains("::call::v4"), "the kernels are not there");
+    assert_eq!(forbidden(&symbols), Vec::<&str>::new(), "in {modules:?}");
+}
+
+#[test]
+fn own_models() {
+    check(["digits", "motion"].map(|name| (name.to_owned(), ModelConfig::file(fixture(name)))).into());
+}
+
+/// What the check would see if a kernel indexed unchecked by the compiler.
+#[test]
+fn the_check_sees_a_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    edgec_tests::generate(&dir.path().join("models"), "models", &["digits", "motion"], &[Level::Scalar]);
+    let extra = "#[no_mangle]\npub extern \"C\" fn pick(at: usize) -> u8 {\n    \
+                 b\"abc\"[core::hint::black_box(at)]\n}\n";
+    firmware(dir.path(), &["digits".to_owned()], extra);
+    let source = dir.path().join("firmware/src/lib.rs");
+    let text = std::fs::read_to_string(&source).unwrap().replace("_ => 3", "_ => pick(which) as usize");
+    std::fs::write(&source, text).unwrap();
+    let Some(symbols) = symbols(dir.path()) else { return };
+    assert!(!forbidden(&symbols).is_empty(), "the control's panic was not seen");
+}
+
+/// Real models that together use every kernel family.
+#[test]
+#[ignore = "builds large models with link-time optimisation; the slower suites run it"]
+fn real_models() {
+    let models =
+        std::env::var_os("EDGEC_MODELS").map_or_else(|| root().join("../shared/models"), PathBuf::from);
+    if !models.is_dir() {
+        eprintln!("\n*** NOT TESTED: no models in {} (set EDGEC_MODELS) ***\n", models.display());
+        return;
+    }
+    let names = ["kwt1", "sinet_portrait", "fastestdet", "squeezenet_fp16", "magika_v3_3", "lgbm_tensor"];
+    check(
+        names.map(|name| (name.to_owned(), ModelConfig::file(models.join(name).join("model.onnx")))).into(),
+    );
+}
