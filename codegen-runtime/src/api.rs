@@ -3,7 +3,7 @@
 use crate::Bool;
 use crate::fault::{Fault, RunError};
 use crate::mem::Arena;
-use crate::operand::{Bf16, Element, F16};
+use crate::operand::{Bf16, Element, F4E2M1, F8E4M3, F8E4M3Uz, F8E5M2, F8E5M2Uz, F8E8M0, F16};
 
 /// Facts about a model, known when it was compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -231,6 +231,7 @@ macro_rules! shaped {
 }
 
 shaped!(f32 f64 i8 i16 i32 i64 u8 u16 u32 u64 Bool F16 Bf16);
+shaped!(F8E4M3 F8E4M3Uz F8E5M2 F8E5M2Uz F8E8M0 F4E2M1);
 
 impl<S: Shaped, const N: usize> sealed::Sealed for [S; N] {}
 // SAFETY: `N` consecutive runs of `S::LEN` consecutive elements.

@@ -47,6 +47,30 @@ pub struct F16(pub u16);
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Bf16(pub u16);
 
+macro_rules! small_floats {
+    ($($(#[$doc:meta])* $t:ident),* $(,)?) => {$(
+        $(#[$doc])*
+        #[repr(transparent)]
+        #[derive(Debug, Clone, Copy, Default)]
+        pub struct $t(pub u8);
+    )*};
+}
+
+small_floats! {
+    /// An 8-bit float, 4 exponent and 3 mantissa bits, no infinities, as its bits.
+    F8E4M3,
+    /// An 8-bit float, 4 exponent and 3 mantissa bits, no infinities, one NaN in place of the negative zero.
+    F8E4M3Uz,
+    /// An 8-bit float, 5 exponent and 2 mantissa bits, with infinities.
+    F8E5M2,
+    /// An 8-bit float, 5 exponent and 2 mantissa bits, no infinities, one NaN in place of the negative zero.
+    F8E5M2Uz,
+    /// An 8-bit power of two without sign.
+    F8E8M0,
+    /// A 4-bit float, 2 exponent bits and 1 mantissa bit, in the low half of a byte.
+    F4E2M1,
+}
+
 /// Types that slots hold: plain numbers of which every bit pattern is valid.
 ///
 /// Sealed: that, and an alignment equal to the size, is what the unchecked accesses rest on.
@@ -65,7 +89,8 @@ macro_rules! elements {
 }
 
 elements!(f32 = 0.0, f64 = 0.0, i8 = 0, i16 = 0, i32 = 0, i64 = 0, u8 = 0, u16 = 0, u32 = 0, u64 = 0);
-elements!(Bool = Bool(0), F16 = F16(0), Bf16 = Bf16(0));
+elements!(Bool = Bool(0), F16 = F16(0), Bf16 = Bf16(0), F8E4M3 = F8E4M3(0), F8E4M3Uz = F8E4M3Uz(0));
+elements!(F8E5M2 = F8E5M2(0), F8E5M2Uz = F8E5M2Uz(0), F8E8M0 = F8E8M0(0), F4E2M1 = F4E2M1(0));
 
 /// Where an operand lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

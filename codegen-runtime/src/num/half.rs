@@ -64,7 +64,7 @@ impl Bf16 {
 /// `value` rounded to odd: an inexact result is the neighbour with an odd mantissa, so that a second
 /// rounding to fewer bits gives what a single one would have given.
 #[inline(always)]
-fn to_odd(value: f64) -> f32 {
+pub(super) fn to_odd(value: f64) -> f32 {
     let near = value as f32;
     let exact = f64::from(near) == value || value.is_nan();
     let outward = f64::from(near).abs() > value.abs();

@@ -9,6 +9,12 @@
 
 mod divide;
 mod half;
+mod small;
+
+pub use small::{
+    Quantizable, quantize_i2, quantize_i4, quantize_i8, quantize_i16, quantize_u2, quantize_u4, quantize_u8,
+    quantize_u16, wrap_i2, wrap_i4, wrap_u2, wrap_u4,
+};
 
 pub(crate) use divide::{ceiling, quotient, remainder};
 

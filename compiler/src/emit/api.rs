@@ -11,6 +11,10 @@ use super::{EmitError, EmitOptions, Level, ModelUnit, VERSION, format, names};
 use crate::kernel::Operand;
 use crate::schedule::Port;
 
+/// Element types of the runtime that ports may have.
+const STORAGE_TYPES: [&str; 9] =
+    ["Bf16", "Bool", "F16", "F4E2M1", "F8E4M3", "F8E4M3Uz", "F8E5M2", "F8E5M2Uz", "F8E8M0"];
+
 /// Items of a model's module.
 pub(super) struct Api {
     /// `pub use rt::…;`, without what is conditional.
@@ -66,9 +70,11 @@ impl Api {
         items.push(model_struct()?);
         items.push(model_impl(&ins, &outs, fallible)?);
         items.push(tensors_impl(&ins, &outs, fallible)?);
-        let halves = ["F16", "Bf16", "Bool"].into_iter().filter(|half| {
-            let path = format!("rt :: {half}");
-            ins.iter().chain(&outs).any(|p| p.shape.to_string().contains(&path))
+        let halves = STORAGE_TYPES.iter().copied().filter(|half| {
+            let shapes = ins.iter().chain(&outs).map(|p| p.shape.to_string());
+            shapes
+                .flat_map(|s| s.split([' ', ';', ']']).map(str::to_owned).collect::<Vec<_>>())
+                .any(|w| w == *half)
         });
         let mut exports =
             vec!["LayerInfo", "Level", "ModelInfo", "Probe", "RunError", "Shaped", "TensorInfo", "Tensors"];

@@ -28,15 +28,16 @@ pub(super) fn element(dtype: DType, place: &str) -> Result<TokenStream, EmitErro
         DType::U32 => quote!(u32),
         DType::U64 => quote!(u64),
         DType::Bool => quote!(rt::Bool),
-        DType::I4
-        | DType::U4
-        | DType::F8E4M3
-        | DType::F8E4M3Uz
-        | DType::F8E5M2
-        | DType::F8E5M2Uz
-        | DType::F8E8M0
-        | DType::F4E2M1
-        | DType::String => {
+        // A byte each; signed ones are extended in it.
+        DType::I4 | DType::I2 => quote!(i8),
+        DType::U4 | DType::U2 => quote!(u8),
+        DType::F8E4M3 => quote!(rt::F8E4M3),
+        DType::F8E4M3Uz => quote!(rt::F8E4M3Uz),
+        DType::F8E5M2 => quote!(rt::F8E5M2),
+        DType::F8E5M2Uz => quote!(rt::F8E5M2Uz),
+        DType::F8E8M0 => quote!(rt::F8E8M0),
+        DType::F4E2M1 => quote!(rt::F4E2M1),
+        DType::String => {
             return Err(EmitError::ElementType { dtype: dtype.short_name(), place: place.to_owned() });
         }
     })

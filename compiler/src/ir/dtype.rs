@@ -13,7 +13,7 @@ macro_rules! dtypes {
             /// Every element type.
             pub const ALL: &'static [DType] = &[$(DType::$variant),*];
 
-            /// Bytes of one element in the arena and in the blob; 4-bit types take a byte each.
+            /// Bytes of one element in the arena and in the blob; types of fewer than 8 bits take a byte each.
             pub fn size(self) -> usize {
                 match self { $(DType::$variant => $size),* }
             }
@@ -47,6 +47,8 @@ dtypes! {
     Bool "bool" "bool" 1,
     I4 "i4" "int4" 1,
     U4 "u4" "uint4" 1,
+    I2 "i2" "int2" 1,
+    U2 "u2" "uint2" 1,
     F8E4M3 "f8e4m3fn" "float8e4m3fn" 1,
     F8E4M3Uz "f8e4m3fnuz" "float8e4m3fnuz" 1,
     F8E5M2 "f8e5m2" "float8e5m2" 1,
@@ -66,13 +68,22 @@ impl DType {
     /// Signed or unsigned integer (not bool).
     pub fn is_int(self) -> bool {
         use DType::*;
-        matches!(self, I8 | I16 | I32 | I64 | U8 | U16 | U32 | U64 | I4 | U4)
+        matches!(self, I8 | I16 | I32 | I64 | U8 | U16 | U32 | U64 | I4 | U4 | I2 | U2)
+    }
+
+    /// Bits of one element where ONNX packs several into a byte, the first in the lowest bits.
+    pub fn packed_bits(self) -> Option<usize> {
+        match self {
+            DType::I4 | DType::U4 | DType::F4E2M1 => Some(4),
+            DType::I2 | DType::U2 => Some(2),
+            _ => None,
+        }
     }
 
     /// Signed integer.
     pub fn is_signed_int(self) -> bool {
         use DType::*;
-        matches!(self, I8 | I16 | I32 | I64 | I4)
+        matches!(self, I8 | I16 | I32 | I64 | I4 | I2)
     }
 }
 

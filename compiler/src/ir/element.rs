@@ -115,6 +115,14 @@ byte_type!(
     U4(u8), |x| x.0.into(), |x| U4((x as u8).min(15)), |x| Some(x.0.into())
 );
 byte_type!(
+    /// Signed 2-bit integer, sign-extended into a byte.
+    I2(i8), |x| x.0.into(), |x| I2((x as i8).clamp(-2, 1)), |x| Some(x.0.into())
+);
+byte_type!(
+    /// Unsigned 2-bit integer in a byte.
+    U2(u8), |x| x.0.into(), |x| U2((x as u8).min(3)), |x| Some(x.0.into())
+);
+byte_type!(
     /// 8-bit float, 4 exponent bits, no infinities.
     F8E4M3(u8), |x| E4M3.decode(x.0), |x| F8E4M3(E4M3.encode(x)), |_| None
 );
@@ -208,6 +216,9 @@ impl MiniFloat {
         // The patterns below the sign bit are in increasing order; find the nearest by bisection.
         let largest = (0..self.sign_bit()).rev().find(|&b| self.decode(b).is_finite()).unwrap_or(0);
         let target = x.abs();
+        if target >= self.decode(largest) {
+            return largest | sign;
+        }
         let (mut lo, mut hi) = (0u8, largest);
         while hi - lo > 1 {
             let mid = lo + (hi - lo) / 2;

@@ -1,6 +1,6 @@
 //! Tensors known at compile time: weights, folded values, samples.
 
-use super::element::{F4E2M1, F8E4M3, F8E4M3Uz, F8E5M2, F8E5M2Uz, F8E8M0, I4, U4};
+use super::element::{F4E2M1, F8E4M3, F8E4M3Uz, F8E5M2, F8E5M2Uz, F8E8M0, I2, I4, U2, U4};
 use super::{DType, Element, Shape};
 use half::{bf16, f16};
 use std::fmt;
@@ -53,7 +53,7 @@ macro_rules! data {
 
 data! {
     F32(f32), F64(f64), F16(f16), Bf16(bf16), I8(i8), I16(i16), I32(i32), I64(i64), U8(u8), U16(u16),
-    U32(u32), U64(u64), Bool(bool), I4(I4), U4(U4), F8E4M3(F8E4M3), F8E4M3Uz(F8E4M3Uz), F8E5M2(F8E5M2),
+    U32(u32), U64(u64), Bool(bool), I4(I4), U4(U4), I2(I2), U2(U2), F8E4M3(F8E4M3), F8E4M3Uz(F8E4M3Uz), F8E5M2(F8E5M2),
     F8E5M2Uz(F8E5M2Uz), F8E8M0(F8E8M0), F4E2M1(F4E2M1),
 }
 

@@ -3,7 +3,8 @@
 use crate::ir::DType;
 
 /// A scalar expression. Types are checked when emitted: operands of an arithmetic node have one
-/// type, `f16`/`bf16` reads arrive as `f32`, bool is `bool`.
+/// type, floats of 16 bits and fewer arrive as `f32`, integers of
+/// 4 and 2 bits as bytes, bool is `bool`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Expr {
     /// The nest's i-th read.
@@ -22,6 +23,16 @@ pub enum Expr {
     Compare(CompareFn, Box<Expr>, Box<Expr>),
     /// `if condition { a } else { b }`.
     Select(Box<Expr>, Box<Expr>, Box<Expr>),
+    /// `clamp(zero + RNE(value))` over the range of an integer type of at most 16 bits: ties to even, NaN
+    /// gives the lowest. `value` is f32 or f64, `zero` an i32 within that range.
+    Quantize {
+        /// Type of the result.
+        to: DType,
+        /// What is rounded.
+        value: Box<Expr>,
+        /// What 0 becomes.
+        zero: Box<Expr>,
+    },
     /// Conversion as ONNX Cast defines it, from one type to another.
     Cast {
         /// Type of `value`.
@@ -114,6 +125,10 @@ pub enum UnaryFn {
     Shrink {
         lambd: f32,
         bias: f32,
+    },
+    /// The power of two (of `float8e8m0`) below the number's size, or the nearer one.
+    PowerOfTwo {
+        nearest: bool,
     },
 }
 

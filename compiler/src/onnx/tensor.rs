@@ -1,4 +1,4 @@
-//! TensorProto to [`Tensor`] and back: raw and typed fields, 4-bit packing, external files.
+//! TensorProto to [`Tensor`] and back: raw and typed fields, packing of 4- and 2-bit elements, external files.
 //!
 //! Lengths are held against shape and type before anything is allocated; what a tensor may claim is
 //! bounded by [`MAX_TENSOR_BYTES`].
@@ -7,8 +7,8 @@ use super::external::ExternalData;
 use super::proto::{SparseTensorProto, TensorProto};
 use super::types::{code_of_dtype, dtype_from_code};
 use crate::ir::{
-    DType, Data, Element, F4E2M1, F8E4M3, F8E4M3Uz, F8E5M2, F8E5M2Uz, F8E8M0, I4, Shape, Tensor, TensorError,
-    U4, bf16, f16,
+    DType, Data, Element, F4E2M1, F8E4M3, F8E4M3Uz, F8E5M2, F8E5M2Uz, F8E8M0, I2, I4, Shape, Tensor,
+    TensorError, U2, U4, bf16, f16,
 };
 use prost::Message;
 use prost::bytes::Bytes;
@@ -99,12 +99,10 @@ pub fn decode_tensor(proto: &TensorProto, external: &ExternalData) -> Result<Ten
 
 /// Bytes that elements take in `raw_data` and in external files.
 fn stored_bytes(dtype: DType, elements: usize) -> usize {
-    if is_packed(dtype) { elements.div_ceil(2) } else { elements.saturating_mul(dtype.size()) }
-}
-
-/// Two elements per byte, the first in the low half.
-fn is_packed(dtype: DType) -> bool {
-    matches!(dtype, DType::I4 | DType::U4 | DType::F4E2M1)
+    match dtype.packed_bits() {
+        Some(bits) => elements.div_ceil(8 / bits),
+        None => elements.saturating_mul(dtype.size()),
+    }
 }
 
 fn wrong_length(what: &str, found: usize, dtype: DType, shape: &Shape, expected: usize) -> DataError {
@@ -117,18 +115,21 @@ fn from_raw(dtype: DType, shape: Shape, raw: &[u8]) -> Result<Tensor, DataError>
         let what = format!("`raw_data` ({} bytes)", raw.len());
         return Err(wrong_length(&what, raw.len(), dtype, &shape, expected));
     }
-    if !is_packed(dtype) {
+    let Some(bits) = dtype.packed_bits() else {
         return Ok(Tensor::from_le_bytes(dtype, shape, raw)?);
-    }
-    let unpacked = unpack(dtype, raw.iter().copied(), shape.elements());
+    };
+    let unpacked = unpack(dtype, bits, raw.iter().copied(), shape.elements());
     Ok(Tensor::from_le_bytes(dtype, shape, &unpacked)?)
 }
 
-fn unpack(dtype: DType, packed: impl Iterator<Item = u8>, elements: usize) -> Vec<u8> {
+/// Elements of `bits` bits, the first in the lowest; signed ones are extended.
+fn unpack(dtype: DType, bits: usize, packed: impl Iterator<Item = u8>, elements: usize) -> Vec<u8> {
+    let (mask, sign) = ((1u8 << bits) - 1, 1u8 << (bits - 1));
+    let extend = |x: u8| if dtype.is_signed_int() && x & sign != 0 { x | !mask } else { x };
     packed
-        .flat_map(|b| [b & 15, b >> 4])
+        .flat_map(|b| (0..8).step_by(bits).map(move |shift| b >> shift & mask))
         .take(elements)
-        .map(|nibble| if dtype == DType::I4 && nibble > 7 { nibble | 0xf0 } else { nibble })
+        .map(extend)
         .collect()
 }
 
@@ -179,13 +180,16 @@ fn typed(dtype: DType, shape: Shape, p: &TensorProto) -> Result<Tensor, DataErro
         DType::F8E5M2 => put(i32s, narrow, shape, |v: i32| F8E5M2(v as u8)),
         DType::F8E5M2Uz => put(i32s, narrow, shape, |v: i32| F8E5M2Uz(v as u8)),
         DType::F8E8M0 => put(i32s, narrow, shape, |v: i32| F8E8M0(v as u8)),
-        DType::I4 | DType::U4 | DType::F4E2M1 => {
+        DType::I4 | DType::U4 | DType::F4E2M1 | DType::I2 | DType::U2 => {
             let expected = stored_bytes(dtype, shape.elements());
             if narrow.len() != expected {
                 return Err(wrong_length(i32s, narrow.len(), dtype, &shape, expected));
             }
-            let unpacked = unpack(dtype, narrow.iter().map(|&v| v as u8), shape.elements());
+            let bits = dtype.packed_bits().unwrap_or(8);
+            let unpacked = unpack(dtype, bits, narrow.iter().map(|&v| v as u8), shape.elements());
             match dtype {
+                DType::I2 => put(i32s, &unpacked, shape, |v| I2(v as i8)),
+                DType::U2 => put(i32s, &unpacked, shape, U2),
                 DType::I4 => put(i32s, &unpacked, shape, |v| I4(v as i8)),
                 DType::U4 => put(i32s, &unpacked, shape, U4),
                 _ => put(i32s, &unpacked, shape, F4E2M1),
@@ -252,11 +256,10 @@ pub fn encode_tensor(name: impl Into<String>, tensor: &Tensor) -> TensorProto {
         return proto;
     }
     let mut bytes = tensor.to_le_bytes();
-    if is_packed(tensor.dtype()) {
-        bytes = bytes
-            .chunks(2)
-            .map(|pair| pair.iter().rev().fold(0u8, |byte, nibble| byte << 4 | nibble & 15))
-            .collect();
+    if let Some(bits) = tensor.dtype().packed_bits() {
+        let mask = (1u8 << bits) - 1;
+        let pack = |group: &[u8]| group.iter().rev().fold(0u8, |byte, x| byte << bits | x & mask);
+        bytes = bytes.chunks(8 / bits).map(pack).collect();
     }
     proto.raw_data = Some(bytes.into());
     proto
@@ -281,7 +284,7 @@ mod tests {
     fn raw_data_round_trips_in_every_type() {
         for &dtype in DType::ALL.iter().filter(|d| **d != DType::String) {
             let bytes: Vec<u8> = (0..5 * dtype.size() as u8)
-                .map(|i| if is_packed(dtype) || dtype == DType::Bool { i & 1 } else { i })
+                .map(|i| if dtype.packed_bits().is_some() || dtype == DType::Bool { i & 1 } else { i })
                 .collect();
             let tensor = Tensor::from_le_bytes(dtype, [5], &bytes).unwrap();
             let proto = encode_tensor("t", &tensor);

@@ -26,17 +26,13 @@ const CODES: &[(i32, DType)] = &[
     (22, DType::I4),
     (23, DType::F4E2M1),
     (24, DType::F8E8M0),
+    (25, DType::U2),
+    (26, DType::I2),
 ];
 
 /// Types that ONNX defines and edgec does not read.
-const UNREAD: &[(i32, &str)] = &[
-    (14, "complex64"),
-    (15, "complex128"),
-    (25, "uint2"),
-    (26, "int2"),
-    (27, "float6e2m3"),
-    (28, "float6e3m2"),
-];
+const UNREAD: &[(i32, &str)] =
+    &[(14, "complex64"), (15, "complex128"), (27, "float6e2m3"), (28, "float6e3m2")];
 
 /// The element type of `TensorProto.data_type` and the like; an error says what stands there instead.
 pub fn dtype_from_code(code: i32) -> Result<DType, String> {

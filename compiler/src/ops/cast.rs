@@ -1,13 +1,14 @@
 //! [Cast](https://onnx.ai/onnx/operators/onnx__Cast.html) and CastLike: conversion by value.
 //!
-//! Floats to integers truncate and saturate (NaN gives 0), integers to narrower ones wrap, anything
-//! but zero is true. 8-bit floats, 4-bit types and strings are converted at compile time only.
+//! Floats to integers truncate and saturate (NaN gives 0) but wrap to 4 and 2 bits, as the
+//! reference does; integers to narrower ones wrap, anything but zero is true. Strings are converted at compile time only.
 
-use super::typed::{cast, expect_loop_type, floats, from_floats, from_ints, ints};
+use super::nest::{binary, unary};
+use super::typed::{cast, expect_loop_type, floats, from_floats, from_ints, ints, literal};
 use super::walk::operand;
 use super::{Inputs, LayoutRule, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
 use crate::ir::{DType, Data, F8E5M2, F8E8M0, Shape, Tensor};
-use crate::kernel::expr::Expr;
+use crate::kernel::expr::{BinaryFn, Expr, UnaryFn};
 use crate::onnx::{AttrReader, NodeView};
 use crate::schedule::LowerCx;
 use std::sync::Arc;
@@ -94,7 +95,7 @@ impl Op for Cast {
         expect_loop_type(x.dtype)?;
         expect_loop_type(to)?;
         let y = cx.write(0)?;
-        let value = cast(x.dtype, to, Expr::Read(0));
+        let value = self.value(x.dtype, to, Expr::Read(0));
         cx.elementwise(&y, &[x], value)
     }
 }
@@ -103,7 +104,25 @@ impl Cast {
     /// The conversion of an expression; `dtypes` are the operands' element types.
     pub fn expr(&self, dtypes: &[DType], args: Vec<Expr>) -> Option<Expr> {
         let to = self.to.or_else(|| dtypes.get(1).copied())?;
-        Some(cast(*dtypes.first()?, to, args.into_iter().next()?))
+        Some(self.value(*dtypes.first()?, to, args.into_iter().next()?))
+    }
+
+    fn value(&self, from: DType, to: DType, value: Expr) -> Expr {
+        let nearest = self.round_mode == RoundMode::Nearest;
+        match largest(to) {
+            _ if from == to => value,
+            Some(largest) if self.saturate => {
+                // What is cut off here cannot round beyond the largest number.
+                let wide = if from == DType::F64 { DType::F64 } else { DType::F32 };
+                let value = cast(from, wide, value);
+                let above = binary(BinaryFn::Max, value, literal(wide, -largest));
+                cast(wide, to, binary(BinaryFn::Min, above, literal(wide, largest)))
+            }
+            None if to == DType::F8E8M0 && self.round_mode != RoundMode::Up => {
+                unary(UnaryFn::PowerOfTwo { nearest }, cast(from, DType::F32, value))
+            }
+            _ => cast(from, to, value),
+        }
     }
 
     fn convert(&self, x: &Tensor, to: DType) -> Result<Tensor, OpError> {
@@ -116,11 +135,15 @@ impl Cast {
             _ if to == DType::String => return format(x),
             _ => {}
         }
-        if !x.dtype().is_float() {
+        if !x.dtype().is_float() && largest(to).is_none() && to != DType::F8E8M0 {
             return from_ints(to, shape, ints(x)?);
         }
         let values = floats(x)?;
         match to {
+            // As integers of 32 bits, of which the low bits remain.
+            _ if to.is_int() && to.packed_bits().is_some() => {
+                from_ints(to, shape, values.into_iter().map(|v| (v as i32).into()))
+            }
             DType::F8E8M0 => {
                 let scales: Vec<F8E8M0> =
                     values.into_iter().map(|v| power_of_two(v, self.round_mode)).collect();
@@ -143,6 +166,16 @@ impl Cast {
     }
 }
 
+/// The largest number of the 8-bit floats, which conversions beyond it may or may not reach.
+fn largest(dtype: DType) -> Option<f64> {
+    match dtype {
+        DType::F8E4M3 => Some(448.0),
+        DType::F8E4M3Uz => Some(240.0),
+        DType::F8E5M2 | DType::F8E5M2Uz => Some(57344.0),
+        _ => None,
+    }
+}
+
 /// NaN in place of values that round beyond a format's largest number; `limit` is the tie between
 /// it and what would come next, which `tie_fits` keeps.
 fn beyond(values: Vec<f64>, limit: f64, tie_fits: bool) -> impl Iterator<Item = f64> {
@@ -153,7 +186,7 @@ fn beyond(values: Vec<f64>, limit: f64, tie_fits: bool) -> impl Iterator<Item = 
 }
 
 /// The power of two near `x`, as an exponent biased by 127.
-fn power_of_two(x: f64, mode: RoundMode) -> F8E8M0 {
+pub(super) fn power_of_two(x: f64, mode: RoundMode) -> F8E8M0 {
     if !x.is_finite() {
         return F8E8M0(0xff);
     }
@@ -223,6 +256,8 @@ pub fn dtype_of(code: i64) -> Option<DType> {
         22 => DType::I4,
         23 => DType::F4E2M1,
         24 => DType::F8E8M0,
+        25 => DType::U2,
+        26 => DType::I2,
         _ => return None,
     })
 }

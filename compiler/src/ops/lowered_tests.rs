@@ -217,6 +217,10 @@ fn eval(e: &Expr, reads: &[Num], accs: &[Num], index: &[usize]) -> Num {
             let Num::Bool(c) = go(c) else { panic!("a condition that is not bool") };
             if c { go(a) } else { go(b) }
         }
+        Expr::Quantize { to, value, zero } => {
+            let around = libm::rint(go(value).float()).clamp(-1e6, 1e6) + go(zero).float();
+            nums(&from_floats(*to, Shape::scalar(), [around]).unwrap())[0]
+        }
         Expr::Cast { from, to, value } => {
             let value = go(value);
             assert_eq!(matches!(value, Num::Float(_)), from.is_float(), "a conversion names another type");
@@ -469,5 +473,39 @@ fn names_are_listed_once() {
             (a.name.domain, a.name.op_type, a.name.since),
             (b.name.domain, b.name.op_type, b.name.since)
         );
+    }
+}
+
+#[test]
+fn quantization() {
+    use crate::ir::{F8E4M3, I4, U2};
+    let x = Tensor::from_fn::<f32>([4, 5, 6], |i| (i * 37 % 101) as f32 - 50.3);
+    let scale = |shape: &[usize]| Tensor::from_fn::<f32>(shape, |i| (i % 5) as f32 + 0.75);
+    let (one, row, blocks) = (scale(&[]), scale(&[5]), scale(&[4, 3, 6]));
+    let by_block = [("block_size", Attr::Int(2))];
+    let zeros = |shape: &[usize]| Tensor::from_fn::<i8>(shape, |i| i as i8 - 3);
+    check("QuantizeLinear", &[], &[(&x, false), (&one, true)]);
+    check("QuantizeLinear", &[], &[(&x, false), (&one, false), (&zeros(&[]), false)]);
+    check("QuantizeLinear", &[], &[(&x, false), (&row, false), (&zeros(&[5]), true)]);
+    check("QuantizeLinear", &by_block, &[(&x, false), (&blocks, true), (&zeros(&[4, 3, 6]), false)]);
+    check("QuantizeLinear", &[], &[(&x, false), (&one, false), (&Tensor::scalar(F8E4M3(0)), true)]);
+    check("QuantizeLinear", &[], &[(&x, false), (&one, false), (&Tensor::scalar(U2(1)), true)]);
+    let bytes = Tensor::from_fn::<i8>([4, 5, 6], |i| (i * 7) as i8);
+    check("DequantizeLinear", &[], &[(&bytes, true), (&one, true)]);
+    check("DequantizeLinear", &[], &[(&bytes, false), (&row, true), (&zeros(&[5]), true)]);
+    check("DequantizeLinear", &by_block, &[(&bytes, false), (&blocks, false), (&zeros(&[4, 3, 6]), false)]);
+    let few = Tensor::from_fn::<I4>([4, 5, 6], |i| I4((i % 16) as i8 - 8));
+    for known in [false, true] {
+        let zero = Tensor::from_fn::<I4>([4, 3, 6], |i| I4((i % 3) as i8));
+        check("DequantizeLinear", &[], &[(&few, known), (&one, false)]);
+        check("DequantizeLinear", &by_block, &[(&few, known), (&blocks, false), (&zero, true)]);
+        let outer = [("axis", Attr::Int(0))];
+        check("DequantizeLinear", &outer, &[(&few, known), (&scale(&[4]), false)]);
+        let outer = [("axis", Attr::Int(0)), ("block_size", Attr::Int(2))];
+        check("DequantizeLinear", &outer, &[(&few, known), (&scale(&[2, 5, 6]), false)]);
+        let last = [("axis", Attr::Int(2)), ("block_size", Attr::Int(4))];
+        check("DequantizeLinear", &last, &[(&few, known), (&scale(&[4, 5, 2]), false)]);
+        let odd = Tensor::from_fn::<U2>([3, 8], |i| U2((i % 4) as u8));
+        check("DequantizeLinear", &[], &[(&odd, known), (&scale(&[8]), false)]);
     }
 }

@@ -16,6 +16,7 @@ pub mod conv;
 mod conv_lower;
 pub mod conv_transpose;
 pub mod cum_sum;
+pub mod dequantize;
 pub mod dropout;
 pub mod einsum;
 pub mod elementwise;
@@ -26,6 +27,7 @@ pub mod fill;
 pub mod fused;
 pub mod gather;
 pub mod gemm;
+mod grid;
 pub mod group_norm;
 mod identity;
 pub mod layer_norm;
@@ -43,6 +45,7 @@ mod panel;
 pub mod pool;
 mod pool_lower;
 mod product;
+pub mod quantize;
 pub mod reduce;
 pub mod reshape;
 pub mod resize;
@@ -93,6 +96,7 @@ define_ops! {
         Conv => conv::Conv,
         ConvTranspose => conv_transpose::ConvTranspose,
         CumSum => cum_sum::CumSum,
+        Dequantize => dequantize::Dequantize,
         Dropout => dropout::Dropout,
         Einsum => einsum::Einsum,
         Expand => expand::Expand,
@@ -107,6 +111,7 @@ define_ops! {
         OneHot => one_hot::OneHot,
         Pad => pad::Pad,
         Pool => pool::Pool,
+        Quantize => quantize::Quantize,
         Range => fill::Range,
         Reduce => reduce::Reduce,
         Reshape => reshape::Reshape,
@@ -157,6 +162,12 @@ pub trait Op: Debug {
     /// Reference semantics: plain loops, fixed order of summation, pure-Rust math; never fast, always
     /// right. Operands are of the types that `infer` accepted.
     fn eval(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError>;
+
+    /// Whether known operands should become known results. Not where the operands are much smaller, or
+    /// where passes look for the operator itself.
+    fn folds(&self) -> bool {
+        true
+    }
 
     /// Kernel steps for this operator.
     fn lower(&self, cx: &mut LowerCx<'_>) -> Result<(), OpError>;

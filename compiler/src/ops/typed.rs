@@ -6,8 +6,8 @@
 
 use super::OpError;
 use crate::ir::{
-    DType, Data, Element, F4E2M1, F8E4M3, F8E4M3Uz, F8E5M2, F8E5M2Uz, F8E8M0, I4, Shape, Tensor, U4, bf16,
-    f16,
+    DType, Data, Element, F4E2M1, F8E4M3, F8E4M3Uz, F8E5M2, F8E5M2Uz, F8E8M0, I2, I4, Shape, Tensor, U2, U4,
+    bf16, f16,
 };
 use crate::kernel::expr::{Expr, Scalar};
 
@@ -18,7 +18,7 @@ pub(super) fn is_arithmetic_float(dtype: DType) -> bool {
 
 /// Integers with arithmetic: 8 to 64 bits.
 pub(super) fn is_arithmetic_int(dtype: DType) -> bool {
-    dtype.is_int() && !matches!(dtype, DType::I4 | DType::U4)
+    dtype.is_int() && dtype.packed_bits().is_none()
 }
 
 /// Numbers with arithmetic.
@@ -36,17 +36,21 @@ pub(super) fn expect_same(a: DType, b: DType) -> Result<(), OpError> {
     if a == b { Ok(()) } else { Err(OpError::invalid(format!("operands are of types {a} and {b}"))) }
 }
 
-/// The type that expressions compute `dtype` in: `f32` for the storage types.
+/// The type that expressions compute `dtype` in: `f32` for the floats of 16 bits and fewer, bytes for the
+/// integers of 4 and 2 bits.
 pub(super) fn compute_dtype(dtype: DType) -> DType {
     match dtype {
-        DType::F16 | DType::Bf16 => DType::F32,
+        DType::I4 | DType::I2 => DType::I8,
+        DType::U4 | DType::U2 => DType::U8,
+        DType::F64 => DType::F64,
+        float if float.is_float() => DType::F32,
         other => other,
     }
 }
 
-/// Refuses types that loop nests cannot hold: strings, 8-bit floats, 4-bit types.
+/// Refuses types that loop nests cannot hold: strings.
 pub(super) fn expect_loop_type(dtype: DType) -> Result<(), OpError> {
-    if is_number(dtype) || dtype == DType::Bool {
+    if dtype != DType::String {
         Ok(())
     } else {
         Err(OpError::unsupported(format!("{dtype} values that are not known at compile time")))
@@ -81,6 +85,11 @@ pub(super) fn literal_of(tensor: &Tensor) -> Option<Expr> {
 /// Conversion of an expression, where the types differ at all.
 pub(super) fn cast(from: DType, to: DType, value: Expr) -> Expr {
     let from = compute_dtype(from);
+    // Integers of few bits wrap; from floats that is by way of integers that hold them.
+    let (from, value) = match from.is_float() && to.is_int() && to.packed_bits().is_some() {
+        true => (DType::I32, Expr::Cast { from, to: DType::I32, value: Box::new(value) }),
+        false => (from, value),
+    };
     if from == to { value } else { Expr::Cast { from, to, value: Box::new(value) } }
 }
 
@@ -135,6 +144,8 @@ pub(super) fn from_floats(
         DType::Bool => make::<bool>(shape, values),
         DType::I4 => make::<I4>(shape, values),
         DType::U4 => make::<U4>(shape, values),
+        DType::I2 => make::<I2>(shape, values),
+        DType::U2 => make::<U2>(shape, values),
         DType::F8E4M3 => make::<F8E4M3>(shape, values),
         DType::F8E4M3Uz => make::<F8E4M3Uz>(shape, values),
         DType::F8E5M2 => make::<F8E5M2>(shape, values),
@@ -169,9 +180,11 @@ pub(super) fn from_ints(
         DType::U32 => make(shape, values, |x| x as u32),
         DType::U64 => make(shape, values, |x| x as u64),
         DType::Bool => make(shape, values, |x| x != 0),
-        // Sign extension of the low four bits.
+        // Sign extension of the low bits.
         DType::I4 => make(shape, values, |x| I4(((x as i8) << 4) >> 4)),
         DType::U4 => make(shape, values, |x| U4(x as u8 & 15)),
+        DType::I2 => make(shape, values, |x| I2(((x as i8) << 6) >> 6)),
+        DType::U2 => make(shape, values, |x| U2(x as u8 & 3)),
         DType::F32 => make(shape, values, |x| x as f32),
         DType::F64 => make(shape, values, |x| x as f64),
         DType::F16 => make(shape, values, |x| f16::from_f32(x as f32)),

@@ -1,13 +1,14 @@
 //! Functions of one value, element by element: [Relu](https://onnx.ai/onnx/operators/onnx__Relu.html),
 //! [Sigmoid](https://onnx.ai/onnx/operators/onnx__Sigmoid.html) and their kind, one struct for all.
 
+use super::cast::RoundMode;
 use super::typed::{
     bools, cast, expect, expect_loop_type, floats, from_bools, from_floats, from_ints, ints,
     is_arithmetic_float, is_arithmetic_int, is_number,
 };
 use super::walk::operand;
 use super::{Inputs, LayoutRule, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
-use crate::ir::{DType, Tensor};
+use crate::ir::{DType, Element, Tensor};
 use crate::kernel::expr::{Expr, UnaryFn};
 use crate::onnx::{AttrReader, NodeView};
 use crate::schedule::LowerCx;
@@ -174,6 +175,7 @@ impl Op for Unary {
             ThresholdedRelu { .. } => "ThresholdedRelu",
             Swish { .. } => "Swish",
             Shrink { .. } => "Shrink",
+            PowerOfTwo { .. } => "PowerOfTwo",
         }
     }
 
@@ -336,6 +338,10 @@ pub(super) fn of_float(f: UnaryFn, x: f64) -> f64 {
         UnaryFn::Shrink { lambd, bias } if x < -f64::from(lambd) => x + f64::from(bias),
         UnaryFn::Shrink { lambd, bias } if x > f64::from(lambd) => x - f64::from(bias),
         UnaryFn::Shrink { .. } => 0.0,
+        UnaryFn::PowerOfTwo { nearest } => {
+            let mode = if nearest { RoundMode::Nearest } else { RoundMode::Down };
+            super::cast::power_of_two(x, mode).to_f64()
+        }
         // Not functions of numbers; `eval` handles them.
         UnaryFn::Not | UnaryFn::BitwiseNot | UnaryFn::IsNaN | UnaryFn::IsInf { .. } => f64::NAN,
     }

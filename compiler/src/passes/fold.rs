@@ -1,6 +1,6 @@
 //! Computes what is known at compile time.
 //!
-//! - Pattern: a node all of whose operands are known.
+//! - Pattern: a node all of whose operands are known, and whose operator folds (DequantizeLinear does not).
 //! - Result: its results become constants.
 //! - Precondition: results and work stay within [`MAX_RESULT_BYTES`], [`MAX_GROWTH_BYTES`] and
 //!   [`MAX_WORK`]. What is declined is computed at run time, from the small operands it has.
@@ -73,7 +73,7 @@ enum Refusal {
 /// All operands, where all are known. Nodes without operands are not folded: they are generators,
 /// which the frontend has folded where it could.
 fn known<'g>(graph: &'g Graph, node: &Node) -> Option<Vec<Option<&'g Tensor>>> {
-    node.inputs.iter().flatten().next()?;
+    node.inputs.iter().flatten().next().filter(|_| node.op.as_op().folds())?;
     node.inputs
         .iter()
         .map(|v| match v {

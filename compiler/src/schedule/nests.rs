@@ -107,7 +107,9 @@ fn names_index(value: &Expr) -> bool {
         Expr::Index(_) => true,
         Expr::Read(_) | Expr::Acc(_) | Expr::Const(_) => false,
         Expr::Unary(_, a) | Expr::Cast { value: a, .. } => names_index(a),
-        Expr::Binary(_, a, b) | Expr::Compare(_, a, b) => names_index(a) || names_index(b),
+        Expr::Binary(_, a, b) | Expr::Compare(_, a, b) | Expr::Quantize { value: a, zero: b, .. } => {
+            names_index(a) || names_index(b)
+        }
         Expr::Select(c, a, b) => names_index(c) || names_index(a) || names_index(b),
     }
 }

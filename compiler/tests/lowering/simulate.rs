@@ -464,6 +464,12 @@ fn eval(e: &Expr, reads: &[Val], accs: &[Val], index: &[usize]) -> Val {
                 other => panic!("no simulation of {other:?}"),
             })
         }
+        Expr::Quantize { to, value, zero } => {
+            let (bits, zero) = (8 * to.size() as u32 - 1, go(zero).f());
+            let lowest = if to.is_signed_int() { -f64::from(1u32 << bits) } else { 0.0 };
+            let rounded = go(value).f().round_ties_even() + zero;
+            Val::I(rounded.clamp(lowest, lowest + f64::from(2u32 << bits) - 1.0) as i64)
+        }
         Expr::Cast { to, value, .. } => match (go(value), to.is_float()) {
             (Val::I(x), true) => Val::F(x as f64),
             (Val::F(x), false) => Val::I(x as i64),

@@ -109,7 +109,7 @@ fn visit(e: &Expr, f: &mut impl FnMut(&Expr)) {
     match e {
         Expr::Read(_) | Expr::Acc(_) | Expr::Index(_) | Expr::Const(_) => {}
         Expr::Unary(_, a) | Expr::Cast { value: a, .. } => visit(a, f),
-        Expr::Binary(_, a, b) | Expr::Compare(_, a, b) => {
+        Expr::Binary(_, a, b) | Expr::Compare(_, a, b) | Expr::Quantize { value: a, zero: b, .. } => {
             visit(a, f);
             visit(b, f);
         }

@@ -46,7 +46,10 @@ pub(super) struct Scope<'a> {
 /// The type that values of a storage type are calculated with.
 pub(super) fn arithmetic(dtype: DType) -> DType {
     match dtype {
-        DType::F16 | DType::Bf16 => DType::F32,
+        DType::I4 | DType::I2 => DType::I8,
+        DType::U4 | DType::U2 => DType::U8,
+        DType::F64 => DType::F64,
+        float if float.is_float() => DType::F32,
         other => other,
     }
 }
@@ -54,10 +57,15 @@ pub(super) fn arithmetic(dtype: DType) -> DType {
 /// An element as a value.
 pub(super) fn load(place: TokenStream, dtype: DType) -> Code {
     match dtype {
-        DType::F16 | DType::Bf16 => Code::atom(quote!(#place.to_f32()), DType::F32),
+        _ if is_stored_float(dtype) => Code::atom(quote!(#place.to_f32()), DType::F32),
         DType::Bool => Code::atom(quote!(#place.get()), DType::Bool),
-        _ => Code::atom(place, dtype),
+        _ => Code::atom(place, arithmetic(dtype)),
     }
+}
+
+/// Whether floats of a type are stored as bits and calculated with as `f32`.
+fn is_stored_float(dtype: DType) -> bool {
+    dtype.is_float() && !matches!(dtype, DType::F32 | DType::F64)
 }
 
 /// A value as an element of `dtype`.
@@ -67,8 +75,10 @@ pub(super) fn store(value: &Code, dtype: DType) -> Result<TokenStream, EmitError
         return Err(EmitError::Internal(format!("a value of type {} is stored as {dtype}", value.dtype)));
     }
     Ok(match dtype {
-        DType::F16 => quote!(rt::F16::from_f32(#text)),
-        DType::Bf16 => quote!(rt::Bf16::from_f32(#text)),
+        _ if is_stored_float(dtype) => {
+            let stored = element(dtype, "a store")?;
+            quote!(#stored::from_f32(#text))
+        }
         DType::Bool => quote!(rt::Bool::from(#text)),
         _ => quote!(#text),
     })
@@ -77,7 +87,7 @@ pub(super) fn store(value: &Code, dtype: DType) -> Result<TokenStream, EmitError
 /// The Rust type of a value.
 pub(super) fn rust_type(dtype: DType) -> Result<TokenStream, EmitError> {
     Ok(match dtype {
-        DType::F16 | DType::Bf16 => quote!(f32),
+        _ if is_stored_float(dtype) => quote!(f32),
         DType::Bool => quote!(bool),
         _ => element(dtype, "an expression")?,
     })
@@ -107,6 +117,10 @@ pub(super) fn expr(e: &Expr, scope: &Scope<'_>) -> Result<Code, EmitError> {
             let (ct, at, bt) = (&c.text, &a.text, &b.text);
             Ok(Code::open(quote!(if #ct { #at } else { #bt }), a.dtype))
         }
+        Expr::Quantize { to, value, zero } => {
+            let (value, zero) = (expr(value, scope)?, expr(zero, scope)?);
+            quantize(*to, &value, &zero)
+        }
         Expr::Cast { from, to, value } => {
             let value = expr(value, scope)?;
             if value.dtype != arithmetic(*from) {
@@ -116,6 +130,18 @@ pub(super) fn expr(e: &Expr, scope: &Scope<'_>) -> Result<Code, EmitError> {
             cast(&value, *to)
         }
     }
+}
+
+fn quantize(to: DType, value: &Code, zero: &Code) -> Result<Code, EmitError> {
+    let fitting = matches!(value.dtype, DType::F32 | DType::F64) && zero.dtype == DType::I32;
+    let bytes = matches!(to, DType::I16 | DType::U16) || (to.is_int() && to.size() == 1);
+    if !fitting || !bytes {
+        let (value, zero) = (value.dtype, zero.dtype);
+        return Err(EmitError::Internal(format!("{value} quantized to {to} around a zero point of {zero}")));
+    }
+    let function = names::ident(&format!("quantize_{}", to.short_name()));
+    let (value, zero) = (&value.text, &zero.text);
+    Ok(Code::atom(quote!(rt::num::#function(#value, #zero)), arithmetic(to)))
 }
 
 fn same(a: &Code, b: &Code, what: &str) -> Result<(), EmitError> {
@@ -131,7 +157,7 @@ fn constant(scalar: Scalar) -> Code {
     match scalar {
         Scalar::F32(x) => number(format::float32(x), DType::F32, x.is_sign_negative()),
         Scalar::F64(x) => number(format::float64(x), DType::F64, x.is_sign_negative()),
-        Scalar::Int(dtype, x) => number(format::signed(i128::from(x)), dtype, x < 0),
+        Scalar::Int(dtype, x) => number(format::signed(i128::from(x)), arithmetic(dtype), x < 0),
         Scalar::U64(x) => {
             let literal = format::int(u128::from(x));
             number(quote!(#literal), DType::U64, false)
@@ -145,8 +171,8 @@ fn cast(value: &Code, to: DType) -> Result<Code, EmitError> {
     let v = value.operand();
     let text = &value.text;
     Ok(match to {
-        DType::F16 | DType::Bf16 => {
-            let half = if to == DType::F16 { quote!(rt::F16) } else { quote!(rt::Bf16) };
+        _ if is_stored_float(to) => {
+            let half = element(to, "a cast")?;
             let rounded = match from {
                 DType::F32 => quote!(#half::from_f32(#text)),
                 DType::F64 => quote!(#half::from_f64(#text)),
@@ -161,6 +187,11 @@ fn cast(value: &Code, to: DType) -> Result<Code, EmitError> {
             _ => Code::open(quote!(#v != 0), DType::Bool),
         },
         _ if to == from => value.clone(),
+        DType::I4 | DType::U4 | DType::I2 | DType::U2 => {
+            let (byte, name) = (arithmetic(to), to.short_name());
+            let (wrap, text) = (names::ident(&format!("wrap_{name}")), cast(value, byte)?.text);
+            Code::atom(quote!(rt::num::#wrap(#text)), byte)
+        }
         _ => {
             let target = element(to, "a cast")?;
             match from {
@@ -267,6 +298,7 @@ fn unary(f: UnaryFn, a: &Code) -> Result<Code, EmitError> {
         | UnaryFn::IsNaN
         | UnaryFn::IsInf { .. } => float || dtype.is_int(),
         UnaryFn::Floor | UnaryFn::Ceil | UnaryFn::Round => float || dtype.is_int(),
+        UnaryFn::PowerOfTwo { .. } => dtype == DType::F32,
         _ => float,
     };
     if !fitting {
@@ -320,5 +352,9 @@ fn unary(f: UnaryFn, a: &Code) -> Result<Code, EmitError> {
         UnaryFn::ThresholdedRelu { alpha } => call("thresholded_relu", &[alpha]),
         UnaryFn::Swish { alpha } => call("swish", &[alpha]),
         UnaryFn::Shrink { lambd, bias } => call("shrink", &[lambd, bias]),
+        UnaryFn::PowerOfTwo { nearest } => {
+            let function = names::ident(if nearest { "nearest" } else { "down" });
+            Code::atom(quote!(rt::F8E8M0::#function(#text).to_f32()), dtype)
+        }
     })
 }

@@ -103,8 +103,7 @@ fn element(dtype: DType, literal: &Literal, out: &mut Vec<u8>) -> Option<()> {
         (_, Literal::Int(s)) => {
             // One range for signed and unsigned; floats of few bits are given by their pattern.
             let value: i128 = s.parse().ok()?;
-            let bits =
-                if matches!(dtype, DType::I4 | DType::U4 | DType::F4E2M1) { 4 } else { 8 * dtype.size() };
+            let bits = dtype.packed_bits().unwrap_or(8 * dtype.size());
             let (low, high) = match dtype {
                 DType::Bool => (0, 1),
                 _ if dtype.is_signed_int() => (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1),
