@@ -1,5 +1,7 @@
 //! What the end-to-end tests share: a folder of generated crates that is built once.
 
+pub mod conformance;
+
 use edgec::{Config, ModelConfig};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -32,6 +32,16 @@ pub fn explain(code: Option<&str>, markdown: bool) -> Result<String, Diagnostics
     }
 }
 
+/// Operator → cases of the ONNX backend suite that pass, and all, as `tests/conformance` counted them.
+fn backend_cases() -> BTreeMap<&'static str, (&'static str, &'static str)> {
+    let rows = include_str!("conformance.tsv").lines().filter(|line| !line.starts_with('#'));
+    rows.filter_map(|row| {
+        let mut cells = row.split('\t');
+        Some((cells.next()?, (cells.next()?, cells.next()?)))
+    })
+    .collect()
+}
+
 /// Text of `edgec ops`.
 pub fn ops(args: &OpsArgs) -> String {
     // (domain, operator) → versions of the definition that are implemented.
@@ -44,24 +54,37 @@ pub fn ops(args: &OpsArgs) -> String {
         table.entry(("", op)).or_default().push(1);
     }
     let domain = |d: &str| if d.is_empty() { "ai.onnx".to_owned() } else { d.to_owned() };
+    let cases = backend_cases();
+    // The suite tests no operators of vendors' domains; some share their names with ONNX's.
+    let cases = |d: &str, op: &str| cases.get(op).filter(|_| d.is_empty() || d.starts_with("ai.onnx"));
     if args.json {
+        let count = |n: Option<&str>| n.and_then(|n| n.parse::<u32>().ok()).unwrap_or(0);
         let rows: Vec<serde_json::Value> = table
             .iter()
-            .map(|((d, op), since)| serde_json::json!({"domain": domain(d), "op_type": op, "since": since}))
+            .map(|((d, op), since)| {
+                let (passed, all) = cases(d, op).copied().unzip();
+                serde_json::json!({
+                    "domain": domain(d), "op_type": op, "since": since,
+                    "cases_passed": count(passed), "cases": count(all),
+                })
+            })
             .collect();
         return serde_json::to_string_pretty(&rows).unwrap_or_default();
     }
     let mut out = String::new();
     if args.markdown {
-        out.push_str("# Operators\n\nPrinted by `edgec ops --markdown`. A version is the first operator set of a definition.\n\n");
-        out.push_str("| domain | operator | versions |\n|---|---|---|\n");
+        out.push_str("# Operators\n\nPrinted by `edgec ops --markdown`. A version is the first operator set of a definition. \
+             Cases are those of the [ONNX backend suite](conformance.md) that pass through generated code.\n\n");
+        out.push_str("| domain | operator | versions | cases |\n|---|---|---|---|\n");
     }
     for ((d, op), since) in &table {
         let versions: Vec<String> = since.iter().map(i64::to_string).collect();
+        let cases = cases(d, op).map(|(passed, all)| format!("{passed} of {all}")).unwrap_or_default();
         let line = if args.markdown {
-            format!("| {} | {op} | {} |\n", domain(d), versions.join(", "))
+            format!("| {} | {op} | {} | {cases} |\n", domain(d), versions.join(", "))
         } else {
-            format!("{:<14} {op:<28} {}\n", domain(d), versions.join(", "))
+            let line = format!("{:<14} {op:<28} {:<24} {cases}", domain(d), versions.join(", "));
+            format!("{}\n", line.trim_end())
         };
         out.push_str(&line);
     }

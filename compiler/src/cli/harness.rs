@@ -11,6 +11,7 @@ use crate::emit::{EmitOptions, Meta, ModelUnit, Runtime};
 use crate::ir::{DType, Tensor};
 use crate::pipeline::Compiled;
 use edgec_runtime::Level;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ pub struct Harness {
     /// Removes the folder in the end, unless the user named it.
     _temporary: Option<tempfile::TempDir>,
     packages: Vec<String>,
+    forgotten: BTreeSet<String>,
 }
 
 /// Where a model ended up: its package's runner, and its module there.
@@ -47,7 +49,7 @@ impl Harness {
                 (temporary.path().to_owned(), Some(temporary))
             }
         };
-        Ok(Harness { root, _temporary: temporary, packages: Vec::new() })
+        Ok(Harness { root, _temporary: temporary, packages: Vec::new(), forgotten: BTreeSet::new() })
     }
 
     /// Folder for sample data.
@@ -85,18 +87,43 @@ impl Harness {
         Ok(modules.into_iter().map(|module| Place { package: package.clone(), module }).collect())
     }
 
-    /// Builds all packages in release mode; returns the seconds it took.
+    /// Builds all packages in release mode; returns the seconds it took. Where one fails, the others
+    /// are still built.
     pub fn build(&self) -> Result<f64, Diagnostics> {
+        for package in &self.packages {
+            // What an earlier build left must not pass for this one's.
+            let _ = std::fs::remove_file(self.binary(package));
+        }
+        self.cargo(&["--keep-going"])
+    }
+
+    /// Builds one package.
+    pub fn build_one(&self, package: &str) -> Result<(), Diagnostics> {
+        self.cargo(&["--package", &format!("{package}-runner")]).map(drop)
+    }
+
+    /// Whether a package's runner is there.
+    pub fn built(&self, package: &str) -> bool {
+        self.binary(package).is_file()
+    }
+
+    /// Leaves packages out of later builds.
+    pub fn forget(&mut self, packages: &[String]) {
+        self.forgotten.extend(packages.iter().cloned());
+    }
+
+    fn cargo(&self, options: &[&str]) -> Result<f64, Diagnostics> {
         let members: Vec<String> = self
             .packages
             .iter()
+            .filter(|p| !self.forgotten.contains(*p))
             .flat_map(|p| [format!("\"crates/{p}\""), format!("\"crates/{p}-runner\"")])
             .collect();
         let manifest = format!("[workspace]\nresolver = \"2\"\nmembers = [{}]\n", members.join(", "));
         write(&self.root.join("Cargo.toml"), manifest.as_bytes())?;
         let start = Instant::now();
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--release", "--offline", "--quiet"]).current_dir(&self.root);
+        cargo.args(["build", "--release", "--offline", "--quiet"]).args(options).current_dir(&self.root);
         // A caller's target folder would be shared with builds of other flags and features.
         for key in ["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
             cargo.env_remove(key);

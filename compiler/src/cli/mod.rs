@@ -3,12 +3,14 @@
 mod args;
 mod bench;
 mod build;
+mod cases;
 mod compare;
 mod data;
 mod explain;
 mod harness;
 mod inspect;
 mod manifest;
+mod packages;
 mod run;
 mod verify;
 

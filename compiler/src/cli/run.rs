@@ -1,10 +1,10 @@
 //! `edgec run`: outputs of the generated code as npy files.
 
 use super::args::RunArgs;
+use super::cases::outputs;
 use super::data::read_tensor;
 use super::environment;
 use super::harness::{Answer, Harness};
-use super::verify::outputs;
 use crate::config::ModelConfig;
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::ir::Tensor;

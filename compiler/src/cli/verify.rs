@@ -1,17 +1,18 @@
 //! `edgec verify`: the generated code against recorded outputs.
 
 use super::args::VerifyArgs;
+use super::cases::{Ready, cases, prepare};
 use super::compare::{Difference, compare};
-use super::data::{CaseInfo, SampleSet, sample_sets};
-use super::harness::{Answer, Harness, Place, Runner};
-use crate::config::{Config, ModelConfig};
+use super::data::SampleSet;
+use super::packages::{Packages, in_parallel};
 use crate::diag::{Code, Diagnostic, Diagnostics};
-use crate::ir::{DType, Tensor};
-use crate::pipeline::{self, Compiled};
-use edgec_runtime::Level;
+use crate::ir::Tensor;
+use crate::pipeline::Compiled;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+
+/// Cases compiled before they are handed on: few enough that their weights fit in memory together.
+const BATCH: usize = 32;
 
 /// How a case ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -47,22 +48,6 @@ struct Report {
     cases: Vec<CaseReport>,
 }
 
-/// A model with its samples.
-struct Case {
-    name: String,
-    model: PathBuf,
-    info: CaseInfo,
-    sets: Vec<SampleSet>,
-}
-
-/// A case that compiled.
-struct Ready<'a> {
-    case: &'a Case,
-    compiled: Compiled,
-    /// Positions of the file's inputs that are still inputs.
-    inputs: Vec<usize>,
-}
-
 /// The command.
 pub fn verify(args: &VerifyArgs) -> Result<(), Diagnostics> {
     let base = args.model.config()?;
@@ -73,93 +58,44 @@ pub fn verify(args: &VerifyArgs) -> Result<(), Diagnostics> {
             .into());
     }
     let mut reports: BTreeMap<usize, CaseReport> = BTreeMap::new();
+    let mut packages = Packages::new(args.build_dir.as_deref(), base.effective_levels())?;
     let mut ready = Vec::new();
-    for (i, case) in cases.iter().enumerate() {
-        match prepare(case, args, &base) {
-            Ok(r) => ready.push((i, r)),
-            Err(d) => {
-                if args.suite.is_none() {
-                    return Err(d);
+    for (b, batch) in cases.chunks(BATCH).enumerate() {
+        let prepared = in_parallel(batch, |(_, case)| {
+            case.as_ref().map_err(Clone::clone).and_then(|case| prepare(case, args, &base))
+        });
+        for (k, (prepared, (name, _))) in prepared.into_iter().zip(batch).enumerate() {
+            let i = b * BATCH + k;
+            match prepared {
+                Ok((r, compiled)) if args.interpret => {
+                    reports.insert(i, interpret(&r, &compiled));
                 }
-                reports.insert(i, refused(case, &d));
+                Ok((r, compiled)) => {
+                    packages.add(i, compiled);
+                    ready.push((i, r));
+                }
+                // One model alone: its diagnostics are the answer. In a suite the others go on.
+                Err(d) if args.suite.is_none() => return Err(d),
+                Err(d) => {
+                    reports.insert(i, refused(name, &d));
+                }
             }
         }
     }
-    if args.interpret {
+    if !args.interpret {
+        let again = |i: usize| {
+            let (_, case) = cases.get(i)?;
+            prepare(case.as_ref().ok()?, args, &base).ok().map(|(_, compiled)| compiled)
+        };
+        packages.build(again)?;
         for (i, r) in &ready {
-            reports.insert(*i, interpret(r));
+            reports.insert(*i, generated(&mut packages, *i, r));
         }
-    } else {
-        generated(args, &base, &ready, &mut reports)?;
     }
     finish(args, reports.into_values().collect())
 }
 
-fn cases(args: &VerifyArgs) -> Result<Vec<Case>, Diagnostics> {
-    let io = |p: &Path, e: std::io::Error| Diagnostic::error(Code::Io, format!("`{}`: {e}", p.display()));
-    let load = |name: String, model: PathBuf, data: &Path| -> Result<Case, Diagnostics> {
-        Ok(Case {
-            name,
-            info: CaseInfo::beside(model.parent().unwrap_or(data))?,
-            sets: sample_sets(data)?,
-            model,
-        })
-    };
-    if let Some(file) = &args.file {
-        let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let data = args.data.as_deref().unwrap_or(folder);
-        let case = load(ModelConfig::file(file).base_name(), file.clone(), data)?;
-        if case.sets.is_empty() {
-            return Err(Diagnostic::error(Code::Io, format!("no samples in `{}`", data.display()))
-                .with_help("put them in set_0/input_0.npy, output_0.npy, or name a folder with `--data`")
-                .into());
-        }
-        return Ok(vec![case]);
-    }
-    let Some(suite) = &args.suite else { return Ok(Vec::new()) };
-    let mut folders: Vec<PathBuf> = std::fs::read_dir(suite)
-        .map_err(|e| io(suite, e))?
-        .filter_map(Result::ok)
-        .map(|e| e.path())
-        .filter(|p| p.join("model.onnx").is_file())
-        .collect();
-    folders.sort();
-    let wanted: Option<Vec<&str>> = args.only.as_deref().map(|o| o.split(',').collect());
-    let mut cases = Vec::new();
-    for folder in folders {
-        let name = folder.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        if wanted.as_ref().is_none_or(|w| w.iter().any(|t| name.contains(t))) {
-            cases.push(load(name, folder.join("model.onnx"), &folder)?);
-        }
-    }
-    Ok(cases)
-}
-
-fn prepare<'a>(case: &'a Case, args: &VerifyArgs, base: &Config) -> Result<Ready<'a>, Diagnostics> {
-    let mut model = ModelConfig::file(&case.model);
-    for (name, value) in case.info.dims() {
-        model = model.dim(name, value);
-    }
-    model = args.model.model(model)?;
-    let names = pipeline::input_names(&model)?;
-    let first = case.sets.first();
-    for (i, name) in names.iter().enumerate() {
-        let sample = first.and_then(|s| s.inputs.get(i)).and_then(Option::as_ref);
-        if let Some(sample) = sample {
-            if case.info.bind().contains(name) {
-                model = model.bind(name, sample.clone());
-            } else if !model.input_shapes.contains_key(name) {
-                model = model.input_shape(name, sample.shape().to_vec());
-            }
-        }
-    }
-    let inputs =
-        (0..names.len()).filter(|&i| names.get(i).is_some_and(|n| !model.binds.contains_key(n))).collect();
-    let compiled = pipeline::compile(&model, base)?;
-    Ok(Ready { case, compiled, inputs })
-}
-
-fn refused(case: &Case, d: &Diagnostics) -> CaseReport {
+fn refused(name: &str, d: &Diagnostics) -> CaseReport {
     let unsupported = d.iter().any(|d| {
         matches!(
             d.code,
@@ -167,7 +103,7 @@ fn refused(case: &Case, d: &Diagnostics) -> CaseReport {
         )
     });
     CaseReport {
-        name: case.name.clone(),
+        name: name.to_owned(),
         status: if unsupported { Status::Unsupported } else { Status::Error },
         folded: false,
         max_abs_err: 0.0,
@@ -184,27 +120,14 @@ impl Ready<'_> {
         CaseReport {
             name: self.case.name.clone(),
             status: Status::Passed,
-            folded: self.compiled.schedule.steps.is_empty(),
+            folded: self.steps == 0,
             max_abs_err: 0.0,
             max_rel_err: 0.0,
-            steps: self.compiled.schedule.steps.len(),
+            steps: self.steps,
             message: String::new(),
             first_diverging_node: None,
             levels: Vec::new(),
         }
-    }
-
-    fn inputs(&self, set: &SampleSet) -> Result<Vec<Tensor>, String> {
-        self.inputs
-            .iter()
-            .map(|&i| {
-                set.inputs
-                    .get(i)
-                    .cloned()
-                    .flatten()
-                    .ok_or_else(|| format!("sample `{}` lacks input {i}", set.name))
-            })
-            .collect()
     }
 
     fn compare(&self, set: &SampleSet, found: &[Tensor]) -> Difference {
@@ -251,95 +174,28 @@ impl Ready<'_> {
     }
 }
 
-fn interpret(ready: &Ready<'_>) -> CaseReport {
+fn interpret(ready: &Ready<'_>, compiled: &Compiled) -> CaseReport {
     let mut report = ready.report();
     for set in &ready.case.sets {
         let found = ready
             .inputs(set)
-            .and_then(|inputs| crate::interp::run(&ready.compiled.graph, &inputs).map_err(|e| e.to_string()));
+            .and_then(|inputs| crate::interp::run(&compiled.graph, &inputs).map_err(|e| e.to_string()));
         ready.judge(&mut report, "interpreter", set, found);
     }
     report
 }
 
-/// Levels to run: those generated that this machine has.
-fn runnable(levels: &[Level]) -> Vec<Level> {
-    levels.iter().copied().filter(|l| l.available()).collect()
-}
-
-fn generated(
-    args: &VerifyArgs,
-    base: &Config,
-    ready: &[(usize, Ready<'_>)],
-    reports: &mut BTreeMap<usize, CaseReport>,
-) -> Result<(), Diagnostics> {
-    // Kernel calls of a package: enough to share a build of the runtime, few enough that both cores
-    // have work to the end.
-    const STEPS_PER_PACKAGE: usize = 150;
-    let levels = base.effective_levels();
-    let mut harness = Harness::new(args.build_dir.as_deref())?;
-    let mut places: Vec<Place> = Vec::new();
-    let mut group: Vec<&Compiled> = Vec::new();
-    let mut steps = 0;
-    for (_, r) in ready {
-        let own = r.compiled.schedule.steps.len();
-        if !group.is_empty() && steps + own > STEPS_PER_PACKAGE {
-            places.extend(harness.add(&group, &levels)?);
-            group.clear();
-            steps = 0;
+fn generated(packages: &mut Packages, number: usize, ready: &Ready<'_>) -> CaseReport {
+    let mut report = ready.report();
+    for level in packages.runnable() {
+        report.levels.push(level.name());
+        for set in &ready.case.sets {
+            let found =
+                ready.inputs(set).and_then(|inputs| packages.infer(number, level, &inputs, &ready.outputs));
+            ready.judge(&mut report, level.name(), set, found);
         }
-        group.push(&r.compiled);
-        steps += own;
     }
-    if !group.is_empty() {
-        places.extend(harness.add(&group, &levels)?);
-    }
-    if places.is_empty() {
-        return Ok(());
-    }
-    eprintln!("building {} models", places.len());
-    harness.build()?;
-    let dir = harness.scratch();
-    let mut runner: Option<(String, Runner)> = None;
-    for ((i, r), place) in ready.iter().zip(&places) {
-        let mut report = r.report();
-        for &level in &runnable(&levels) {
-            report.levels.push(level.name());
-            for set in &r.case.sets {
-                if runner.as_ref().is_none_or(|(p, _)| *p != place.package) {
-                    runner = Some((place.package.clone(), harness.start(&place.package)?));
-                }
-                let Some((_, process)) = runner.as_mut() else { continue };
-                let found = r.inputs(set).and_then(|inputs| {
-                    process.infer(&place.module, level, &dir, &inputs, &outputs(&r.compiled))
-                });
-                let crashed = found.is_err();
-                let found = found.and_then(|(answer, tensors)| match answer {
-                    Answer::Ok => Ok(tensors),
-                    Answer::Fault(text) => Err(text),
-                });
-                r.judge(&mut report, level.name(), set, found);
-                if crashed {
-                    runner = None;
-                }
-            }
-        }
-        reports.insert(*i, report);
-    }
-    Ok(())
-}
-
-/// Types and shapes of a model's outputs.
-pub fn outputs(compiled: &Compiled) -> Vec<(DType, Vec<usize>)> {
-    compiled
-        .graph
-        .outputs
-        .iter()
-        .map(|&(_, v)| {
-            let value = compiled.graph.value(v);
-            (value.dtype, value.shape.to_vec())
-        })
-        .collect()
+    report
 }
 
 fn finish(args: &VerifyArgs, cases: Vec<CaseReport>) -> Result<(), Diagnostics> {
