@@ -41,7 +41,7 @@ use std::path::{Path, PathBuf};
 use walk::{Frame, Opsets, Walker, plain_domain};
 
 /// Operator set versions of ONNX's own domain that are read.
-pub const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
+pub const OPSETS: std::ops::RangeInclusive<i64> = 1..=28;
 
 /// Versions of the file format that are read.
 pub const IR_VERSIONS: std::ops::RangeInclusive<i64> = 3..=14;

@@ -373,6 +373,10 @@ fn with_view<T>(
         outputs: &outputs,
     };
     let mut reader = AttrReader::new(&decoded.attrs);
+    if origin.domain.is_empty() && origin.opset < 6 {
+        // A hint about memory that any operator could have.
+        reader.ignore("consumed_inputs");
+    }
     let out = import(&mut reader, &view)?;
     all_read(&reader)?;
     Ok(out)

@@ -22,6 +22,7 @@ pub struct BatchNorm {
 
 impl OnnxOp for BatchNorm {
     const NAMES: &'static [OnnxName] = &[
+        OnnxName::onnx("BatchNormalization", 1),
         OnnxName::onnx("BatchNormalization", 7),
         OnnxName::onnx("BatchNormalization", 9),
         OnnxName::onnx("BatchNormalization", 14),
@@ -33,7 +34,12 @@ impl OnnxOp for BatchNorm {
         if node.opset < 9 && attrs.int_or("spatial", 1)? == 0 {
             return Err(OpError::unsupported("batch normalisation with `spatial` = 0"));
         }
-        if node.opset >= 14 && attrs.int_or("training_mode", 0)? != 0 {
+        let training = match node.opset {
+            ..7 => attrs.int_or("is_test", 0)? == 0,
+            7..14 => false,
+            14.. => attrs.int_or("training_mode", 0)? != 0,
+        };
+        if training {
             return Err(OpError::unsupported_help(
                 "batch normalisation in training mode",
                 "export the model in evaluation mode",

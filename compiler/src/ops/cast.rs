@@ -35,11 +35,16 @@ pub struct Cast {
 }
 
 impl OnnxOp for Cast {
-    const NAMES: &'static [OnnxName] = &[OnnxName::onnx("Cast", 6), OnnxName::onnx("CastLike", 15)];
+    const NAMES: &'static [OnnxName] = &[OnnxName::onnx("Cast", 1), OnnxName::onnx("CastLike", 15)];
 
     fn import(attrs: &mut AttrReader<'_>, node: &NodeView<'_>) -> Result<OpKind, OpError> {
         let to = match node.op_type {
             "CastLike" => None,
+            _ if node.opset < 6 => {
+                let name = AttrReader::required("to", attrs.text("to")?)?;
+                let named = DType::ALL.iter().copied().find(|d| d.onnx_name().eq_ignore_ascii_case(name));
+                Some(named.ok_or_else(|| OpError::unsupported(format!("conversion to type {name}")))?)
+            }
             _ => {
                 let code = AttrReader::required("to", attrs.int("to")?)?;
                 Some(

@@ -24,7 +24,7 @@ pub struct Clip {
 }
 
 impl OnnxOp for Clip {
-    const NAMES: &'static [OnnxName] = &[OnnxName::onnx("Clip", 6)];
+    const NAMES: &'static [OnnxName] = &[OnnxName::onnx("Clip", 1)];
 
     fn import(attrs: &mut AttrReader<'_>, node: &NodeView<'_>) -> Result<OpKind, OpError> {
         // Reading attributes only where they exist makes them an error from opset 11 on.

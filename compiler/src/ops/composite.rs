@@ -121,6 +121,16 @@ pub(super) mod testing {
         inputs: &[Option<&Tensor>],
         outputs: usize,
     ) -> Result<Vec<Tensor>, Diagnostics> {
+        run_at(24, op, inputs, outputs)
+    }
+
+    /// The same at another version of ONNX's operator set.
+    pub(in crate::ops) fn run_at(
+        opset: i64,
+        op: &str,
+        inputs: &[Option<&Tensor>],
+        outputs: usize,
+    ) -> Result<Vec<Tensor>, Diagnostics> {
         let names: Vec<String> =
             inputs.iter().enumerate().map(|(i, t)| t.map_or(String::new(), |_| format!("x{i}"))).collect();
         let formals: Vec<String> = inputs
@@ -135,7 +145,7 @@ pub(super) mod testing {
             .collect();
         let results: Vec<String> = (0..outputs).map(|i| format!("y{i}")).collect();
         let model = format!(
-            "<ir_version: 10, opset_import: [\"\": 24, \"com.microsoft\": 1, \"ai.onnx.ml\": 3]>\n\
+            "<ir_version: 10, opset_import: [\"\": {opset}, \"com.microsoft\": 1, \"ai.onnx.ml\": 3]>\n\
              agraph ({}) => ({}) {{ {} = {op} ({}) }}",
             formals.join(", "),
             results.join(", "),

@@ -18,10 +18,11 @@ pub struct Concat {
 }
 
 impl OnnxOp for Concat {
-    const NAMES: &'static [OnnxName] = &[OnnxName::onnx("Concat", 4)];
+    const NAMES: &'static [OnnxName] = &[OnnxName::onnx("Concat", 1)];
 
-    fn import(attrs: &mut AttrReader<'_>, _node: &NodeView<'_>) -> Result<OpKind, OpError> {
-        Ok(Concat { axis: AttrReader::required("axis", attrs.int("axis")?)? }.into())
+    fn import(attrs: &mut AttrReader<'_>, node: &NodeView<'_>) -> Result<OpKind, OpError> {
+        let axis = attrs.int("axis")?.or((node.opset < 4).then_some(1));
+        Ok(Concat { axis: AttrReader::required("axis", axis)? }.into())
     }
 }
 

@@ -18,11 +18,15 @@ pub struct Dropout {
 }
 
 impl OnnxOp for Dropout {
-    const NAMES: &'static [OnnxName] = &[OnnxName::onnx("Dropout", 7)];
+    const NAMES: &'static [OnnxName] = &[OnnxName::onnx("Dropout", 1)];
 
     fn import(attrs: &mut AttrReader<'_>, node: &NodeView<'_>) -> Result<OpKind, OpError> {
         // Only training draws random numbers.
         attrs.ignore(if node.opset < 12 { "ratio" } else { "seed" });
+        if node.opset < 7 {
+            // Said whether this was a training graph; exporters left it at its default of no test.
+            attrs.ignore("is_test");
+        }
         Ok(Dropout { typed_mask: node.opset < 10, mask: node.outputs.len() > 1 }.into())
     }
 }

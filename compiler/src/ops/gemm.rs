@@ -44,13 +44,18 @@ pub struct AsMatMul {
 
 impl OnnxOp for Gemm {
     const NAMES: &'static [OnnxName] = &[
+        OnnxName::onnx("Gemm", 1),
         OnnxName::onnx("Gemm", 7),
         OnnxName::onnx("Gemm", 9),
         OnnxName::onnx("Gemm", 11),
         OnnxName::onnx("Gemm", 13),
     ];
 
-    fn import(attrs: &mut AttrReader<'_>, _node: &NodeView<'_>) -> Result<OpKind, OpError> {
+    fn import(attrs: &mut AttrReader<'_>, node: &NodeView<'_>) -> Result<OpKind, OpError> {
+        if node.opset < 7 {
+            // `C` broadcasts wherever its shape asks for it; before, that had to be allowed.
+            attrs.ignore("broadcast");
+        }
         Ok(Gemm {
             trans_a: attrs.int_or("transA", 0)? != 0,
             trans_b: attrs.int_or("transB", 0)? != 0,

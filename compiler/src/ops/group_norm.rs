@@ -26,7 +26,7 @@ pub struct GroupNorm {
 
 impl OnnxOp for GroupNorm {
     const NAMES: &'static [OnnxName] = &[
-        OnnxName::onnx("InstanceNormalization", 6),
+        OnnxName::onnx("InstanceNormalization", 1),
         OnnxName::onnx("InstanceNormalization", 22),
         OnnxName::onnx("GroupNormalization", 18),
         OnnxName::onnx("GroupNormalization", 21),

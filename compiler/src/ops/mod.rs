@@ -39,6 +39,7 @@ pub mod matmul;
 mod matmul_lower;
 mod nest;
 mod number;
+pub mod old_broadcast;
 pub mod one_hot;
 pub mod pad;
 mod panel;
@@ -133,6 +134,7 @@ define_ops! {
     }
     composite {
         attention::Attention,
+        old_broadcast::OldBroadcast,
         rotary_embedding::RotaryEmbedding,
     }
 }

@@ -43,7 +43,7 @@ pub struct Pad {
 }
 
 impl OnnxOp for Pad {
-    const NAMES: &'static [OnnxName] = &[OnnxName::onnx("Pad", 2)];
+    const NAMES: &'static [OnnxName] = &[OnnxName::onnx("Pad", 1)];
 
     fn import(attrs: &mut AttrReader<'_>, node: &NodeView<'_>) -> Result<OpKind, OpError> {
         let mode = match attrs.text("mode")? {
@@ -56,7 +56,10 @@ impl OnnxOp for Pad {
         if node.opset >= 11 {
             return Ok(Pad { mode, pads: None, value: None }.into());
         }
-        let pads = Some(AttrReader::required("pads", attrs.ints("pads")?)?);
+        let pads = Some({
+            let name = if node.opset < 2 { "paddings" } else { "pads" };
+            AttrReader::required(name, attrs.ints(name)?)?
+        });
         Ok(Pad { mode, pads, value: Some(attrs.float_or("value", 0.0)?) }.into())
     }
 }

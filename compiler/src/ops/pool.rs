@@ -54,7 +54,7 @@ impl OnnxOp for Pool {
         OnnxName::onnx("MaxPool", 11),
         OnnxName::onnx("MaxPool", 12),
         OnnxName::onnx("MaxPool", 22),
-        OnnxName::onnx("AveragePool", 7),
+        OnnxName::onnx("AveragePool", 1),
         OnnxName::onnx("AveragePool", 10),
         OnnxName::onnx("AveragePool", 11),
         OnnxName::onnx("AveragePool", 19),

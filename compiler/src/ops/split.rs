@@ -24,7 +24,7 @@ pub struct Split {
 }
 
 impl OnnxOp for Split {
-    const NAMES: &'static [OnnxName] = &[OnnxName::onnx("Split", 2)];
+    const NAMES: &'static [OnnxName] = &[OnnxName::onnx("Split", 1)];
 
     fn import(attrs: &mut AttrReader<'_>, node: &NodeView<'_>) -> Result<OpKind, OpError> {
         let parts = node.outputs.len();

@@ -32,10 +32,10 @@ pub struct Variadic {
 
 impl OnnxOp for Variadic {
     const NAMES: &'static [OnnxName] = &[
-        OnnxName::onnx("Sum", 6),
-        OnnxName::onnx("Mean", 6),
-        OnnxName::onnx("Max", 6),
-        OnnxName::onnx("Min", 6),
+        OnnxName::onnx("Sum", 1),
+        OnnxName::onnx("Mean", 1),
+        OnnxName::onnx("Max", 1),
+        OnnxName::onnx("Min", 1),
     ];
 
     fn import(_attrs: &mut AttrReader<'_>, node: &NodeView<'_>) -> Result<OpKind, OpError> {
