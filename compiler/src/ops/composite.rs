@@ -90,6 +90,18 @@ impl Script {
         self.op("Reshape <allowzero = 1>", &[x, &shape])
     }
 
+    /// `x` of shape `N space… C` as `N C space…`.
+    pub(super) fn channels_first(&mut self, x: &str, rank: usize) -> String {
+        let order = [0, rank.saturating_sub(1)].into_iter().chain(1..rank.saturating_sub(1));
+        self.op(&format!("Transpose <perm = {:?}>", order.take(rank).collect::<Vec<_>>()), &[x])
+    }
+
+    /// The way back from [`Script::channels_first`].
+    pub(super) fn channels_last(&mut self, x: &str, rank: usize) -> String {
+        let order = [0].into_iter().chain(2..rank).chain([1]);
+        self.op(&format!("Transpose <perm = {:?}>", order.take(rank).collect::<Vec<_>>()), &[x])
+    }
+
     /// `x` converted to a type.
     pub(super) fn cast(&mut self, x: &str, to: DType) -> String {
         self.op(&format!("Cast <to = {}>", code_of_dtype(to)), &[x])

@@ -48,18 +48,29 @@ impl OnnxOp for Conv {
 
     fn import(attrs: &mut AttrReader<'_>, _node: &NodeView<'_>) -> Result<OpKind, OpError> {
         let window = Window::import(attrs)?;
-        let groups = attrs.int_or("group", 1)?;
-        let groups = usize::try_from(groups)
-            .ok()
-            .filter(|&g| g > 0)
-            .ok_or_else(|| OpError::invalid(format!("`group` is {groups}")))?;
-        Ok(Conv { window, groups, fused: Fused::default() }.into())
+        Ok(Conv { window, groups: groups(attrs)?, fused: Fused::default() }.into())
     }
+}
+
+/// Attribute `group`.
+pub(super) fn groups(attrs: &mut AttrReader<'_>) -> Result<usize, OpError> {
+    let groups = attrs.int_or("group", 1)?;
+    usize::try_from(groups)
+        .ok()
+        .filter(|&g| g > 0)
+        .ok_or_else(|| OpError::invalid(format!("`group` is {groups}")))
 }
 
 impl Conv {
     /// Extents from the shapes of `x` and `w`.
     pub(super) fn geometry(&self, x: &[usize], w: &[usize]) -> Result<Geometry, OpError> {
+        Geometry::new(&self.window, self.groups, x, w)
+    }
+}
+
+impl Geometry {
+    /// Extents from the shapes of `x` and `w`.
+    pub(super) fn new(window: &Window, groups: usize, x: &[usize], w: &[usize]) -> Result<Self, OpError> {
         let ([batch, channels, space @ ..], [outputs, group_in, kernel @ ..]) = (x, w) else {
             return Err(OpError::invalid("`X` and `W` need a batch and a channel axis"));
         };
@@ -70,29 +81,22 @@ impl Conv {
                 w.len()
             )));
         }
-        if self.groups.checked_mul(*group_in) != Some(*channels) {
+        if groups.checked_mul(*group_in) != Some(*channels) {
             return Err(OpError::invalid(format!(
-                "`X` has {channels} channels, but `W` takes {group_in} in each of {} groups",
-                self.groups
+                "`X` has {channels} channels, but `W` takes {group_in} in each of {groups} groups"
             )));
         }
-        if !outputs.is_multiple_of(self.groups) {
-            return Err(OpError::invalid(format!(
-                "`W` has {outputs} output channels for {} groups",
-                self.groups
-            )));
+        if !outputs.is_multiple_of(groups) {
+            return Err(OpError::invalid(format!("`W` has {outputs} output channels for {groups} groups")));
         }
         Ok(Geometry {
             batch: *batch,
-            groups: self.groups,
+            groups,
             group_in: *group_in,
-            group_out: outputs / self.groups,
-            taps: self.window.resolve(space, Some(kernel), false)?,
+            group_out: outputs / groups,
+            taps: window.resolve(space, Some(kernel), false)?,
         })
     }
-}
-
-impl Geometry {
     /// Extents of the result.
     pub(super) fn output(&self) -> Vec<usize> {
         [self.batch, self.outputs()].into_iter().chain(self.taps.output.iter().copied()).collect()
@@ -171,7 +175,7 @@ const UNFOLD_ELEMENTS: usize = 1 << 17;
 
 /// The accumulators, row-major `N M space…`: per group, unfolded windows times weights. Sums run over
 /// input channel, then taps, in increasing order.
-fn convolve<N: Number>(x: &[N], w: &[N], g: &Geometry) -> Vec<N> {
+pub(super) fn convolve<N: Number>(x: &[N], w: &[N], g: &Geometry) -> Vec<N> {
     let taps = &g.taps;
     let (in_space, out_space): (usize, usize) = (taps.input.iter().product(), taps.output.iter().product());
     let kernel: usize = taps.kernel.iter().product();

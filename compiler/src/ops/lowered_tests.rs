@@ -509,3 +509,42 @@ fn quantization() {
         check("DequantizeLinear", &[], &[(&odd, known), (&scale(&[8]), false)]);
     }
 }
+
+#[test]
+fn integer_products() {
+    let bytes = |shape: &[usize]| Tensor::from_fn::<u8>(shape, |i| (i * 73 % 256) as u8);
+    let signed = |shape: &[usize]| Tensor::from_fn::<i8>(shape, |i| (i * 37) as i8);
+    let (x, w) = (bytes(&[2, 4, 5, 6]), signed(&[6, 2, 3, 2]));
+    let attrs = [
+        ("group", Attr::Int(2)),
+        ("pads", Attr::Ints(vec![1, 0, 1, 1])),
+        ("strides", Attr::Ints(vec![2, 1])),
+    ];
+    let (zero, zeros) = (Tensor::scalar(9u8), signed(&[6]));
+    for known in [false, true] {
+        check("ConvInteger", &attrs, &[(&x, false), (&w, known)]);
+        check("ConvInteger", &attrs, &[(&x, false), (&w, known), (&zero, known), (&zeros, !known)]);
+        check(
+            "ConvInteger",
+            &attrs[..1],
+            &[(&x, false), (&w, true), (&zero, known), (&Tensor::scalar(3i8), known)],
+        );
+    }
+    let (a, b) = (bytes(&[2, 3, 4]), signed(&[4, 5]));
+    check("MatMulInteger", &[], &[(&a, false), (&b, true)]);
+    check("MatMulInteger", &[], &[(&a, false), (&b, false), (&zero, false), (&signed(&[5]), false)]);
+    check("MatMulInteger", &[], &[(&a, false), (&b, true), (&bytes(&[3]), true), (&signed(&[1, 5]), true)]);
+    check(
+        "MatMulInteger",
+        &[],
+        &[
+            (&a, false),
+            (&signed(&[2, 4, 5]), false),
+            (&bytes(&[2, 3, 1]), false),
+            (&signed(&[2, 1, 5]), false),
+        ],
+    );
+    check("MatMulInteger", &[], &[(&bytes(&[4]), false), (&signed(&[2, 4, 5]), false), (&zero, true)]);
+    check("MatMulInteger", &[], &[(&a, false), (&signed(&[4]), false)]);
+    check("MatMulInteger", &[], &[(&bytes(&[4]), false), (&signed(&[4]), false)]);
+}

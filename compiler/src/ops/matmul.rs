@@ -169,7 +169,7 @@ impl Op for MatMul {
 }
 
 /// The product of every batch, row-major.
-fn multiply<N: Number>(a: &[N], b: &[N], g: &Geometry) -> Vec<N> {
+pub(super) fn multiply<N: Number>(a: &[N], b: &[N], g: &Geometry) -> Vec<N> {
     let (per_a, per_b, per_y) = (g.m * g.k, g.k * g.n, g.m * g.n);
     let (from_a, from_b) = (g.matrices(&g.a_batch), g.matrices(&g.b_batch));
     let mut y = vec![N::ZERO; from_a.len() * per_y];

@@ -13,11 +13,13 @@ pub mod clip;
 mod composite;
 pub mod concat;
 pub mod conv;
+pub mod conv_integer;
 mod conv_lower;
 pub mod conv_transpose;
 pub mod cum_sum;
 pub mod dequantize;
 pub mod dropout;
+pub mod dynamic_quantize;
 pub mod einsum;
 pub mod elementwise;
 mod error;
@@ -36,6 +38,7 @@ mod list;
 mod lowered_tests;
 pub mod lrn;
 pub mod matmul;
+pub mod matmul_integer;
 mod matmul_lower;
 mod nest;
 mod number;
@@ -46,8 +49,11 @@ mod panel;
 pub mod pool;
 mod pool_lower;
 mod product;
+pub mod qlinear_conv;
+pub mod qlinear_matmul;
 pub mod quantize;
 pub mod reduce;
+pub mod requantize;
 pub mod reshape;
 pub mod resize;
 mod resize_lower;
@@ -95,6 +101,7 @@ define_ops! {
         Concat => concat::Concat,
         ConstantOfShape => fill::ConstantOfShape,
         Conv => conv::Conv,
+        ConvInteger => conv_integer::ConvInteger,
         ConvTranspose => conv_transpose::ConvTranspose,
         CumSum => cum_sum::CumSum,
         Dequantize => dequantize::Dequantize,
@@ -109,12 +116,14 @@ define_ops! {
         LayerNorm => layer_norm::LayerNorm,
         Lrn => lrn::Lrn,
         MatMul => matmul::MatMul,
+        MatMulInteger => matmul_integer::MatMulInteger,
         OneHot => one_hot::OneHot,
         Pad => pad::Pad,
         Pool => pool::Pool,
         Quantize => quantize::Quantize,
         Range => fill::Range,
         Reduce => reduce::Reduce,
+        Requantize => requantize::Requantize,
         Reshape => reshape::Reshape,
         Resize => resize::Resize,
         Shape => shape::Shape,
@@ -135,6 +144,9 @@ define_ops! {
     composite {
         attention::Attention,
         old_broadcast::OldBroadcast,
+        dynamic_quantize::DynamicQuantizeLinear,
+        qlinear_conv::QLinearConv,
+        qlinear_matmul::QLinearMatMul,
         rotary_embedding::RotaryEmbedding,
     }
 }
