@@ -36,7 +36,7 @@ pub const INTERNAL: &str = "edgec.internal";
 /// Writes a [`Body`] operator by operator.
 #[derive(Debug)]
 pub(super) struct Script {
-    operands: Vec<&'static str>,
+    operands: Vec<String>,
     text: String,
     tensors: Vec<(String, Tensor)>,
     values: usize,
@@ -44,8 +44,14 @@ pub(super) struct Script {
 
 impl Script {
     /// With the names of the operands by position.
-    pub(super) fn new(operands: &[&'static str]) -> Self {
-        Script { operands: operands.to_vec(), text: String::new(), tensors: Vec::new(), values: 0 }
+    pub(super) fn new(operands: &[&str]) -> Self {
+        let operands = operands.iter().map(|&name| name.to_owned()).collect();
+        Script { operands, text: String::new(), tensors: Vec::new(), values: 0 }
+    }
+
+    /// With `count` operands, named `x0`, `x1`, ….
+    pub(super) fn numbered(count: usize) -> Self {
+        Script { operands: (0..count).map(|i| format!("x{i}")).collect(), ..Script::new(&[]) }
     }
 
     /// Adds an operator, such as `Softmax <axis = -1>`; its first result.

@@ -20,6 +20,7 @@ pub mod cum_sum;
 pub mod dequantize;
 pub mod dropout;
 pub mod dynamic_quantize;
+pub mod dynamic_quantize_matmul;
 pub mod einsum;
 pub mod elementwise;
 mod error;
@@ -40,6 +41,7 @@ pub mod lrn;
 pub mod matmul;
 pub mod matmul_integer;
 mod matmul_lower;
+pub mod matmul_nbits;
 mod nest;
 mod number;
 pub mod old_broadcast;
@@ -49,8 +51,14 @@ mod panel;
 pub mod pool;
 mod pool_lower;
 mod product;
+pub mod qgemm;
+mod qlinear;
+pub mod qlinear_concat;
 pub mod qlinear_conv;
+pub mod qlinear_elementwise;
 pub mod qlinear_matmul;
+pub mod qlinear_pool;
+pub mod qlinear_softmax;
 pub mod quantize;
 pub mod reduce;
 pub mod requantize;
@@ -145,8 +153,15 @@ define_ops! {
         attention::Attention,
         old_broadcast::OldBroadcast,
         dynamic_quantize::DynamicQuantizeLinear,
+        dynamic_quantize_matmul::DynamicQuantizeMatMul,
+        matmul_nbits::MatMulNBits,
+        qgemm::QGemm,
+        qlinear_concat::QLinearConcat,
         qlinear_conv::QLinearConv,
+        qlinear_elementwise::QLinearElementwise,
         qlinear_matmul::QLinearMatMul,
+        qlinear_pool::QLinearPool,
+        qlinear_softmax::QLinearSoftmax,
         rotary_embedding::RotaryEmbedding,
     }
 }

@@ -24,9 +24,9 @@ impl Composite for QLinearConv {
         let outputs = inputs.required(3)?.shape.first().copied().unwrap_or(0);
         let present = |i: usize, name: &'static str| if inputs.get(i).is_some() { name } else { "" };
         let x = if last { s.channels_first("x", rank) } else { "x".to_owned() };
-        let window = window(attrs)?;
+        let (window, group) = (window(attrs)?, attrs.int_or("group", 1)?);
         let operands = [x.as_str(), "w", present(2, "x_zero"), present(5, "w_zero")];
-        let mut sums = s.op(&format!("ConvInteger <{window}>"), &operands);
+        let mut sums = s.op(&format!("ConvInteger <{window}, group = {group}>"), &operands);
         // Per output channel: axis 1 of the sums.
         let per_channel = |s: &mut Script, name: &str, len: usize| {
             let mut shape = vec![1; rank.saturating_sub(1)];
@@ -61,7 +61,7 @@ impl Composite for QLinearConv {
     }
 }
 
-/// The attributes of windows and groups, as text of a body.
+/// The attributes of windows, as text of a body; some are there.
 pub(super) fn window(attrs: &mut AttrReader<'_>) -> Result<String, OpError> {
     let mut text = Vec::new();
     for name in ["kernel_shape", "strides", "dilations", "pads"] {
@@ -70,13 +70,12 @@ pub(super) fn window(attrs: &mut AttrReader<'_>) -> Result<String, OpError> {
         }
     }
     match attrs.text("auto_pad")? {
-        None | Some("") => {}
+        None | Some("") => text.push("auto_pad = \"NOTSET\"".to_owned()),
         Some(name @ ("NOTSET" | "VALID" | "SAME_UPPER" | "SAME_LOWER")) => {
             text.push(format!("auto_pad = \"{name}\""));
         }
         Some(other) => return Err(OpError::invalid(format!("`auto_pad` is `{other}`"))),
     }
-    text.push(format!("group = {}", attrs.int_or("group", 1)?));
     Ok(text.join(", "))
 }
 
