@@ -86,7 +86,13 @@ macro_rules! floats {
             #[inline(always)]
             fn modulo(self, other: Self) -> Self {
                 let rest = self % other;
-                if rest != 0.0 && (rest < 0.0) != (other < 0.0) { rest + other } else { rest }
+                if rest == 0.0 {
+                    rest.abs().copysign(other)
+                } else if (rest < 0.0) != (other < 0.0) {
+                    rest + other
+                } else {
+                    rest
+                }
             }
             #[inline(always)]
             fn fmod(self, other: Self) -> Self {
@@ -206,9 +212,11 @@ macro_rules! integers {
             }
             #[inline(always)]
             fn shr(self, by: Self) -> Self {
+                // All bits of the sign, of which unsigned types have none.
+                let beyond = if $signed { self >> (<$t>::BITS - 1) } else { 0 };
                 match u32::try_from(by) {
-                    Ok(by) => self.checked_shr(by).unwrap_or(0),
-                    Err(_) => 0,
+                    Ok(by) => self.checked_shr(by).unwrap_or(beyond),
+                    Err(_) => beyond,
                 }
             }
         }

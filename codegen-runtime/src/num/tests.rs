@@ -43,6 +43,7 @@ fn integers_wrap() {
 #[test]
 fn wide_shifts_give_zero() {
     assert_eq!((shl(1u8, 7), shl(1u8, 8), shr(0x80u8, 7), shr(0x80u8, 200)), (128, 0, 1, 0));
+    assert_eq!((shr(-8i8, 8), shr(-8i8, -1), shr(4i8, 9), shl(-8i8, 8), shl(64i8, 1)), (-1, -1, 0, 0, -128));
     assert_eq!((shl(1u64, 63), shl(1u64, 1 << 40), shl(1i32, -1), shr(-8i32, 1)), (1 << 63, 0, 0, -4));
 }
 

@@ -2,8 +2,8 @@
 //! [Pow](https://onnx.ai/onnx/operators/onnx__Pow.html),
 //! [Less](https://onnx.ai/onnx/operators/onnx__Less.html) and their kind, one struct for all.
 //!
-//! Integers wrap; `x / 0` and `x % 0` are 0; division truncates; a shift by the width or more gives 0;
-//! a negative integer power truncates towards zero, and `0` to a negative power is 0.
+//! Integers wrap; `x / 0` and `x % 0` are 0; division truncates; a shift by the width or more, or by a
+//! negative count, leaves copies of the sign where it is to the right, and 0 otherwise; a negative integer power truncates towards zero, and `0` to a negative power is 0.
 
 use super::typed::{
     bools, cast, compute_dtype, expect, expect_loop_type, expect_same, floats, from_bools, from_floats,
@@ -107,8 +107,7 @@ impl Op for Binary {
             BinaryKind::Arith(f) => match f {
                 BinaryFn::And | BinaryFn::Or | BinaryFn::Xor => d == DType::Bool,
                 BinaryFn::BitwiseAnd | BinaryFn::BitwiseOr | BinaryFn::BitwiseXor => is_arithmetic_int(d),
-                BinaryFn::ShiftLeft | BinaryFn::ShiftRight => is_arithmetic_int(d) && !d.is_signed_int(),
-                BinaryFn::Mod => is_arithmetic_int(d),
+                BinaryFn::ShiftLeft | BinaryFn::ShiftRight => is_arithmetic_int(d),
                 _ => is_number(d),
             },
             BinaryKind::Compare(CompareFn::Equal) => is_number(d) || matches!(d, DType::Bool | DType::String),
@@ -256,6 +255,11 @@ pub(super) fn of_floats(f: BinaryFn, x: f64, y: f64) -> f64 {
         BinaryFn::Div => x / y,
         BinaryFn::Pow => libm::pow(x, y),
         BinaryFn::Fmod => libm::fmod(x, y),
+        BinaryFn::Mod => match libm::fmod(x, y) {
+            r if r == 0.0 => libm::copysign(0.0, y),
+            r if (r < 0.0) != (y < 0.0) => r + y,
+            r => r,
+        },
         BinaryFn::Max if x.is_nan() || y.is_nan() => f64::NAN,
         BinaryFn::Min if x.is_nan() || y.is_nan() => f64::NAN,
         BinaryFn::Max => x.max(y),
@@ -263,8 +267,7 @@ pub(super) fn of_floats(f: BinaryFn, x: f64, y: f64) -> f64 {
         BinaryFn::PRelu if x < 0.0 => x * y,
         BinaryFn::PRelu => x,
         // Not functions of floats; inference refuses them.
-        BinaryFn::Mod
-        | BinaryFn::And
+        BinaryFn::And
         | BinaryFn::Or
         | BinaryFn::Xor
         | BinaryFn::BitwiseAnd
@@ -292,6 +295,7 @@ pub(super) fn of_ints(f: BinaryFn, x: i128, y: i128, bits: i128) -> i128 {
         BinaryFn::Xor | BinaryFn::BitwiseXor => x ^ y,
         BinaryFn::ShiftLeft if (0..bits).contains(&y) => x << y,
         BinaryFn::ShiftRight if (0..bits).contains(&y) => x >> y,
+        BinaryFn::ShiftRight if x < 0 => -1,
         BinaryFn::ShiftLeft | BinaryFn::ShiftRight => 0,
         BinaryFn::PRelu if x < 0 => x.wrapping_mul(y),
         BinaryFn::PRelu => x,
@@ -357,6 +361,9 @@ mod tests {
         assert_eq!(apply("Mod", 10, &[], &[&a, &b]).unwrap(), Tensor::vector(&[0i32, 1, 0, -2]));
         let fmod = [("fmod", Attr::Int(1))];
         assert_eq!(apply("Mod", 10, &fmod, &[&a, &b]).unwrap(), Tensor::vector(&[0i32, -1, 0, 1]));
+        let (x, y) = (f32s(&[4], &[-7.5, 7.5, 1.0, -0.0]), f32s(&[4], &[2.0, -2.0, f32::NEG_INFINITY, 3.0]));
+        let rest = apply("Mod", 28, &[], &[&x, &y]).unwrap();
+        assert_eq!(rest, f32s(&[4], &[0.5, -0.5, f32::NEG_INFINITY, 0.0]));
         let (x, y) = (Tensor::vector(&[200u8]), Tensor::vector(&[100u8]));
         assert_eq!(apply("Add", 14, &[], &[&x, &y]).unwrap(), Tensor::vector(&[44u8]));
         let (x, y) = (Tensor::vector(&[u64::MAX]), Tensor::vector(&[u64::MAX]));
@@ -400,7 +407,6 @@ mod tests {
         let (x, s) = (f32s(&[2], &[-1.0, 1.0]), f32s(&[2, 2], &[0.1; 4]));
         assert!(apply("PRelu", 16, &[], &[&x, &s]).is_err(), "slopes may not widen the operand");
         assert!(apply("Add", 14, &[], &[&x, &i64s(&[2], &[1, 2])]).is_err());
-        assert!(apply("Mod", 10, &[], &[&x, &x]).is_err(), "floats need fmod=1");
         assert!(import("BitShift", 11, &[], 2, 1).is_err());
     }
 

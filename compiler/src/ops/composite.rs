@@ -176,6 +176,14 @@ pub(super) mod testing {
         Ok(crate::interp::run(&graph, &inputs).expect("what imports runs"))
     }
 
+    /// Results of a graph without inputs, in ONNX's textual syntax.
+    pub(in crate::ops) fn run_text(graph: &str) -> Result<Vec<Tensor>, Diagnostics> {
+        let model = format!("<ir_version: 10, opset_import: [\"\": 24]> {graph}");
+        let model = parse_model(&model).unwrap_or_else(|e| panic!("{e}: {model}"));
+        let graph = load_model(&model, &ExternalData::none(), &Options::default())?.graph;
+        Ok(crate::interp::run(&graph, &[]).expect("what imports runs"))
+    }
+
     /// Asserts that floats agree within a few roundings.
     pub(in crate::ops) fn close(found: &Tensor, expected: &[f64]) {
         let found = found.to_f64_vec().expect("numbers");

@@ -385,8 +385,18 @@ fn reductions() {
     let truth = Tensor::from_fn::<bool>([2, 3], |i| i == 1);
     check("ReduceMax", &[], &[(&truth, false), (&i64s(&[1], &[1]), true)]);
     check("ReduceMin", &[], &[(&truth, false), (&i64s(&[1], &[1]), true)]);
-    check("CumSum", &[("exclusive", Attr::Int(1))], &[(&x, false), (&i64s(&[], &[1]), true)]);
-    check("CumSum", &[("reverse", Attr::Int(1))], &[(&ints, false), (&i64s(&[], &[-1]), true)]);
+    let axis = |a| ("axis", Attr::Int(a));
+    check("edgec.internal.CumSum", &[axis(1), ("exclusive", Attr::Int(1))], &[(&x, false)]);
+    check("edgec.internal.CumSum", &[axis(-1), ("reverse", Attr::Int(1))], &[(&ints, false)]);
+    check("edgec.internal.CumProd", &[axis(0), ("exclusive", Attr::Int(1))], &[(&ints, false)]);
+    let lengths = Tensor::vector(&[0i64, 2, 1]);
+    check("ReverseSequence", &[], &[(&data(&[2, 3, 4]), false), (&lengths, false)]);
+    let starts = Tensor::vector(&[2i64, 0]);
+    for mode in ["linear", "circular"] {
+        let mode = [("mode", Attr::String(mode.into()))];
+        let case = [(&data(&[2, 3, 4]), false), (&data(&[2, 2, 4]), false), (&starts, false)];
+        Case { op: "TensorScatter", opset: 24, attrs: &mode, operands: &case, results: 1 }.check();
+    }
 }
 
 #[test]

@@ -3,13 +3,16 @@
 //! An op file holds, in this order: module doc with the ONNX link and limits, the struct with its
 //! typed attributes, `impl OnnxOp` (import), `impl Op` (infer, eval, lower, …), helpers, tests.
 
+pub mod affine_grid;
 pub mod arg;
 pub mod attention;
 pub mod axis_norm;
 pub mod batch_norm;
 pub mod binary;
 pub mod cast;
+pub mod center_crop_pad;
 pub mod clip;
+pub mod col2im;
 mod composite;
 pub mod concat;
 pub mod conv;
@@ -35,6 +38,7 @@ pub mod group_norm;
 mod identity;
 pub mod layer_norm;
 mod list;
+pub mod loss;
 #[cfg(test)]
 mod lowered_tests;
 pub mod lrn;
@@ -42,6 +46,7 @@ pub mod matmul;
 pub mod matmul_integer;
 mod matmul_lower;
 pub mod matmul_nbits;
+pub mod max_unpool;
 mod nest;
 mod number;
 pub mod old_broadcast;
@@ -66,12 +71,15 @@ pub mod reshape;
 pub mod resize;
 mod resize_lower;
 mod resize_table;
+pub mod reverse_sequence;
 pub mod rotary_embedding;
 pub mod shape;
 pub mod slice;
 pub mod softmax;
 pub mod space;
 pub mod split;
+pub mod swiglu;
+pub mod tensor_scatter;
 #[cfg(test)]
 mod testing;
 pub mod topk;
@@ -111,7 +119,7 @@ define_ops! {
         Conv => conv::Conv,
         ConvInteger => conv_integer::ConvInteger,
         ConvTranspose => conv_transpose::ConvTranspose,
-        CumSum => cum_sum::CumSum,
+        Cumulate => cum_sum::Cumulate,
         Dequantize => dequantize::Dequantize,
         Dropout => dropout::Dropout,
         Einsum => einsum::Einsum,
@@ -134,10 +142,12 @@ define_ops! {
         Requantize => requantize::Requantize,
         Reshape => reshape::Reshape,
         Resize => resize::Resize,
+        ReverseSequence => reverse_sequence::ReverseSequence,
         Shape => shape::Shape,
         Slice => slice::Slice,
         Softmax => softmax::Softmax,
         Split => split::Split,
+        TensorScatter => tensor_scatter::TensorScatter,
         Tile => expand::Tile,
         TopK => topk::TopK,
         Transpose => transpose::Transpose,
@@ -150,7 +160,13 @@ define_ops! {
         Elementwise => elementwise::Elementwise,
     }
     composite {
+        affine_grid::AffineGrid,
         attention::Attention,
+        center_crop_pad::CenterCropPad,
+        col2im::Col2Im,
+        cum_sum::Cumulative,
+        loss::Loss,
+        max_unpool::MaxUnpool,
         old_broadcast::OldBroadcast,
         dynamic_quantize::DynamicQuantizeLinear,
         dynamic_quantize_matmul::DynamicQuantizeMatMul,
@@ -163,6 +179,7 @@ define_ops! {
         qlinear_pool::QLinearPool,
         qlinear_softmax::QLinearSoftmax,
         rotary_embedding::RotaryEmbedding,
+        swiglu::SwiGlu,
     }
 }
 

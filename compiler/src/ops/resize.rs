@@ -302,7 +302,8 @@ fn nearest<'t>(x: &[usize], out: &'t [usize], tables: &'t [Table]) -> impl Itera
 
 /// The axes that change, those that shrink most first: later ones then have less to do.
 pub(super) fn order(plan: &[Axis], tables: &[Table]) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..plan.len()).filter(|&a| !tables[a].is_identity()).collect();
+    let mut order: Vec<usize> =
+        (0..plan.len()).filter(|&a| plan[a].input != plan[a].output || !tables[a].is_identity()).collect();
     order.sort_by(|&a, &b| plan[a].scale.total_cmp(&plan[b].scale).then(a.cmp(&b)));
     order
 }
@@ -368,6 +369,15 @@ mod tests {
         assert_eq!(resize(&[], 13, &x, &[None, Some(&scales)]).unwrap(), want);
         let op = import("Upsample", 7, &[("scales", Attr::Floats(vec![1., 1., 2., 3.]))], 1, 1).unwrap();
         assert_eq!(run(&op, &[Some(&x)], 1).unwrap(), [want]);
+    }
+
+    #[test]
+    fn an_axis_may_shrink_to_its_first_element() {
+        let x = f32s(&[1, 1, 2, 4], &[1., 2., 3., 4., 5., 6., 7., 8.]);
+        let attrs = [("mode", text("linear")), ("coordinate_transformation_mode", text("align_corners"))];
+        let y = resize(&attrs, 13, &x, &[None, Some(&f32s(&[4], &[1., 1., 0.6, 0.6]))]).unwrap();
+        // The scale counts, not the result's extent: 3 / (4·0.6 - 1) elements per step.
+        assert_eq!(y, f32s(&[1, 1, 1, 2], &[1., 1. + 3. / 1.4]));
     }
 
     #[test]

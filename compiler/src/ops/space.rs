@@ -17,8 +17,17 @@ pub enum Direction {
     DepthFirst,
     /// Channels are `[C, b, b]` (ONNX's mode CRD).
     ColumnFirst,
-    /// SpaceToDepth: the inverse of `DepthFirst`.
+    /// SpaceToDepth in mode DCR: the inverse of `DepthFirst`.
     ToDepth,
+    /// SpaceToDepth in mode CRD: the inverse of `ColumnFirst`.
+    ToColumns,
+}
+
+impl Direction {
+    /// Whether channels grow.
+    fn deepens(self) -> bool {
+        matches!(self, Direction::ToDepth | Direction::ToColumns)
+    }
 }
 
 /// Moves blocks of `blocksize × blocksize` pixels between space and channels.
@@ -40,9 +49,11 @@ impl OnnxOp for BlockMove {
             return Err(OpError::invalid("`blocksize` is 0"));
         }
         let to_space = node.op_type == "DepthToSpace";
-        let mode = if to_space && node.opset >= 11 { attrs.text("mode")? } else { None };
+        // SpaceToDepth got its mode with opset 28.
+        let mode = if node.opset >= if to_space { 11 } else { 28 } { attrs.text("mode")? } else { None };
         let direction = match mode {
-            _ if !to_space => Direction::ToDepth,
+            None | Some("DCR") if !to_space => Direction::ToDepth,
+            Some("CRD") if !to_space => Direction::ToColumns,
             None | Some("DCR") => Direction::DepthFirst,
             Some("CRD") => Direction::ColumnFirst,
             Some(other) => return Err(OpError::invalid(format!("attribute `mode` is `{other}`"))),
@@ -54,7 +65,7 @@ impl OnnxOp for BlockMove {
 impl Op for BlockMove {
     fn name(&self) -> &'static str {
         match self.direction {
-            Direction::ToDepth => "SpaceToDepth",
+            Direction::ToDepth | Direction::ToColumns => "SpaceToDepth",
             Direction::DepthFirst | Direction::ColumnFirst => "DepthToSpace",
         }
     }
@@ -72,6 +83,7 @@ impl Op for BlockMove {
             Direction::DepthFirst => ([n, b, b, c / (b * b), h, w], [0, 3, 4, 1, 5, 2]),
             Direction::ColumnFirst => ([n, c / (b * b), b, b, h, w], [0, 1, 4, 2, 5, 3]),
             Direction::ToDepth => ([n, c, h / b, b, w / b, b], [0, 3, 5, 1, 2, 4]),
+            Direction::ToColumns => ([n, c, h / b, b, w / b, b], [0, 1, 3, 5, 2, 4]),
         };
         let steps = strides(&inner);
         let loops: Vec<usize> = perm.iter().map(|&p: &usize| inner[p]).collect();
@@ -90,10 +102,10 @@ impl Op for BlockMove {
         }
         let b = self.blocksize;
         // `deep` has the block in its channels, `wide` in its space.
-        let (deep, wide) = if self.direction == Direction::ToDepth { (&y, &x) } else { (&x, &y) };
+        let (deep, wide) = if self.direction.deepens() { (&y, &x) } else { (&x, &y) };
         let channels = wide.shape.get(1).copied().unwrap_or(1);
         let deep_parts = match self.direction {
-            Direction::ColumnFirst => split(deep, 1, &[channels, b, b])?,
+            Direction::ColumnFirst | Direction::ToColumns => split(deep, 1, &[channels, b, b])?,
             Direction::DepthFirst | Direction::ToDepth => {
                 permuted(&split(deep, 1, &[b, b, channels])?, &[0, 3, 1, 2, 4, 5])?
             }
@@ -102,9 +114,10 @@ impl Op for BlockMove {
         let deep_parts = permuted(&deep_parts, &[0, 1, 4, 2, 5, 3])?;
         let (rows, columns) = (deep_parts.shape[2], deep_parts.shape[4]);
         let wide_parts = split(&split(wide, 3, &[columns, b])?, 2, &[rows, b])?;
-        match self.direction {
-            Direction::ToDepth => cx.copy(&wide_parts, &deep_parts),
-            Direction::DepthFirst | Direction::ColumnFirst => cx.copy(&deep_parts, &wide_parts),
+        if self.direction.deepens() {
+            cx.copy(&wide_parts, &deep_parts)
+        } else {
+            cx.copy(&deep_parts, &wide_parts)
         }
     }
 }
@@ -116,7 +129,7 @@ impl BlockMove {
         let misfit = || OpError::invalid(format!("{x} does not divide into blocks of {b}"));
         let area = b.checked_mul(b).ok_or_else(misfit)?;
         match self.direction {
-            Direction::ToDepth if h % b == 0 && w % b == 0 => {
+            Direction::ToDepth | Direction::ToColumns if h % b == 0 && w % b == 0 => {
                 Ok(Shape::from([n, c.checked_mul(area).ok_or_else(misfit)?, h / b, w / b]))
             }
             Direction::DepthFirst | Direction::ColumnFirst if c % area == 0 => Ok(Shape::from([
@@ -148,7 +161,9 @@ mod tests {
         let crd =
             apply("DepthToSpace", 13, &[b.clone(), ("mode", Attr::String(b"CRD".to_vec()))], &[&x]).unwrap();
         assert_eq!(crd, i64s(&[1, 2, 2, 2], &[0, 1, 2, 3, 4, 5, 6, 7]));
-        assert_eq!(apply("SpaceToDepth", 13, &[b], &[&dcr]).unwrap(), x);
+        assert_eq!(apply("SpaceToDepth", 13, std::slice::from_ref(&b), &[&dcr]).unwrap(), x);
+        let mode = ("mode", Attr::String(b"CRD".to_vec()));
+        assert_eq!(apply("SpaceToDepth", 28, &[b, mode], &[&crd]).unwrap(), x);
     }
 
     #[test]

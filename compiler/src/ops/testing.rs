@@ -4,7 +4,7 @@ use super::{Fact, Inputs, OpError, OpKind, importers};
 use crate::ir::Tensor;
 use crate::onnx::{Attr, AttrReader, NodeView};
 
-/// Imports an operator of ONNX's own domain as the frontend does: by the newest definition that the
+/// Imports an operator (of ONNX's own domain, where `op_type` names no other) as the frontend does: by the newest definition that the
 /// opset knows, refusing attributes that nobody read.
 pub(super) fn import(
     op_type: &str,
@@ -14,15 +14,16 @@ pub(super) fn import(
     outputs: usize,
 ) -> Result<OpKind, OpError> {
     let list = importers();
+    let (domain, op_type) = op_type.rsplit_once('.').unwrap_or(("", op_type));
     let importer = list
         .iter()
-        .filter(|i| i.name.domain.is_empty() && i.name.op_type == op_type && i.name.since <= opset)
+        .filter(|i| i.name.domain == domain && i.name.op_type == op_type && i.name.since <= opset)
         .max_by_key(|i| i.name.since)
         .ok_or_else(|| OpError::unsupported(op_type))?;
     let attrs: Vec<(String, Attr)> = attrs.iter().map(|(n, a)| ((*n).to_owned(), a.clone())).collect();
     let mut reader = AttrReader::new(&attrs);
     let (inputs, outputs) = (vec![true; inputs], vec![true; outputs]);
-    let node = NodeView { op_type, domain: "", opset, inputs: &inputs, outputs: &outputs };
+    let node = NodeView { op_type, domain, opset, inputs: &inputs, outputs: &outputs };
     let op = importer.op(&mut reader, &node)?;
     match reader.unread().first() {
         Some(name) => Err(OpError::invalid(format!("attribute `{name}` was not read"))),

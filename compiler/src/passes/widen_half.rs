@@ -44,7 +44,7 @@ impl Pass for WidenHalf {
             }
             state.order.push(id);
         }
-        if !state.wide.is_empty() {
+        if !(state.wide.is_empty() && state.up.is_empty()) {
             state.finish(graph);
         }
         Ok(())
