@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use edgec_runtime::kernels::Form;
 use edgec_runtime::kernels::conv::{self, ConvLayer};
 use edgec_runtime::kernels::depthwise::{self, DepthwiseLayer};
+use edgec_runtime::kernels::layer::Shape;
 use edgec_runtime::spec::{Activation, ConvSpec, DepthwiseSpec, Epilogue, Residual, Scale, View};
 use edgec_runtime::{Absent, Blob, Const, Isa, Mem, Part, Scalar, Slot, StaticArena};
 
@@ -40,7 +41,7 @@ impl<
     const KERNEL: usize,
     const STRIDE: usize,
     const FLAGS: usize,
-> ConvLayer for Square<SIZE, IC, OC, KERNEL, STRIDE, FLAGS>
+> Shape<ConvSpec> for Square<SIZE, IC, OC, KERNEL, STRIDE, FLAGS>
 {
     const SPEC: ConvSpec = {
         let halo = if FLAGS & HALO != 0 { KERNEL / 2 } else { 0 };
@@ -64,6 +65,18 @@ impl<
             epilogue: EPILOGUE,
         }
     };
+}
+
+impl<
+    const SIZE: usize,
+    const IC: usize,
+    const OC: usize,
+    const KERNEL: usize,
+    const STRIDE: usize,
+    const FLAGS: usize,
+> ConvLayer for Square<SIZE, IC, OC, KERNEL, STRIDE, FLAGS>
+{
+    type Shape = Self;
     const FORM: Form = Form::Disjoint;
     type X = Slot<f32, 0, ELEMENTS>;
     type W = Const<f32, 65536, { WEIGHTS / 4 - 16384 }>;
@@ -77,7 +90,7 @@ impl<
 /// A square depthwise convolution: image, channels, kernel, stride.
 struct Depth<const SIZE: usize, const C: usize, const KERNEL: usize, const STRIDE: usize>;
 
-impl<const SIZE: usize, const C: usize, const KERNEL: usize, const STRIDE: usize> DepthwiseLayer
+impl<const SIZE: usize, const C: usize, const KERNEL: usize, const STRIDE: usize> Shape<DepthwiseSpec>
     for Depth<SIZE, C, KERNEL, STRIDE>
 {
     const SPEC: DepthwiseSpec = {
@@ -94,6 +107,12 @@ impl<const SIZE: usize, const C: usize, const KERNEL: usize, const STRIDE: usize
             epilogue: EPILOGUE,
         }
     };
+}
+
+impl<const SIZE: usize, const C: usize, const KERNEL: usize, const STRIDE: usize> DepthwiseLayer
+    for Depth<SIZE, C, KERNEL, STRIDE>
+{
+    type Shape = Self;
     const FORM: Form = Form::Disjoint;
     type X = Slot<f32, 0, ELEMENTS>;
     type W = Const<f32, 65536, { WEIGHTS / 4 - 16384 }>;
@@ -124,14 +143,14 @@ fn time(what: &str, level: &str, flops: usize, mut f: impl FnMut()) {
 }
 
 fn conv<I: Isa, L: ConvLayer>(isa: I, mem: &mut Mem<ARENA>, name: &str) {
-    let s = L::SPEC;
+    let s = L::Shape::SPEC;
     let [_, h, w] = s.y.extent;
     let flops = 2 * h * w * s.y.channels * s.x.channels * s.kernel[1] * s.kernel[2];
     time(name, I::LEVEL.name(), flops, || conv::run::<I, L, ARENA, WEIGHTS>(isa, mem, &BLOB, Part::ALL));
 }
 
 fn depth<I: Isa, L: DepthwiseLayer>(isa: I, mem: &mut Mem<ARENA>, name: &str) {
-    let s = L::SPEC;
+    let s = L::Shape::SPEC;
     let [_, h, w] = s.y.extent;
     let flops = 2 * h * w * s.y.channels * s.kernel[1] * s.kernel[2];
     time(name, I::LEVEL.name(), flops, || depthwise::run::<I, L, ARENA, WEIGHTS>(isa, mem, &BLOB, Part::ALL));

@@ -140,14 +140,14 @@ pub(crate) struct Rows<'a> {
 
 impl Rows<'_> {
     /// Stores the first `count` pixels of `P`, each of `Q` panels, of which `L` lanes (8 or 16) are used:
-    /// in registers if it can, otherwise through [`Finish`], inlined for `SMALL`.
+    /// in registers if it can, otherwise through [`Finish`].
     ///
     /// # Safety
     /// These channels of pixels `i < count` are writable from `y + y_rows[i]` and, with a residual,
     /// readable from `residual + r_rows[i]`; the vectors that the epilogue wants are readable for
     /// `Q·16` values. `count ≤ P`.
     #[inline(always)]
-    pub(crate) unsafe fn store<I: Isa, const P: usize, const Q: usize, const L: usize, const SMALL: bool>(
+    pub(crate) unsafe fn store<I: Isa, const P: usize, const Q: usize, const L: usize>(
         self,
         isa: I,
         acc: &[[I::P; Q]; P],
@@ -214,7 +214,7 @@ impl Rows<'_> {
                 r_rows,
                 r_step: self.r_step,
             };
-            if SMALL { finish.finish(isa) } else { isa.call(Shared(finish)) }
+            isa.call(Shared(finish))
         }
     }
 }

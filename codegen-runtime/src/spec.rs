@@ -35,6 +35,12 @@ impl View {
         View { offset: 0, batch, extent, channels, n_stride: d * extent[0], strides: [d, h, w], c_stride: 1 }
     }
 
+    /// Pixels of all images.
+    #[inline(always)]
+    pub const fn pixels(&self) -> usize {
+        self.batch * self.extent[0] * self.extent[1] * self.extent[2]
+    }
+
     /// One past the largest element index inside the interior (0 when empty).
     pub const fn end(&self) -> usize {
         if self.batch == 0

@@ -7,7 +7,7 @@
 //! ```
 
 use crate::diag::{Code, Diagnostic, Diagnostics};
-use crate::emit::{self, EmitOptions, Runtime};
+use crate::emit::{self, EmitOptions, Runtime, Specialise};
 use crate::ir::Tensor;
 use crate::pipeline::{self, Compiled};
 use edgec_runtime::Level;
@@ -164,6 +164,8 @@ pub struct Config {
     pub target: Option<String>,
     /// Where the runtime comes from.
     pub runtime: Runtime,
+    /// Which layers get code of their own.
+    pub specialise: Specialise,
     /// Where [`Config::compile`] writes; `$OUT_DIR` by default.
     pub out_dir: Option<PathBuf>,
     /// Run no optimising pass (for comparisons and bug reports).
@@ -206,6 +208,12 @@ impl Config {
         self
     }
 
+    /// Which layers get code of their own.
+    pub fn specialise(mut self, specialise: Specialise) -> Self {
+        self.specialise = specialise;
+        self
+    }
+
     /// Where [`Config::compile`] writes.
     pub fn out_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.out_dir = Some(dir.into());
@@ -219,6 +227,7 @@ impl Config {
             package: name.unwrap_or_else(|| "model".to_owned()),
             levels: self.effective_levels(),
             runtime: self.runtime.clone(),
+            specialise: self.specialise,
         }
     }
 

@@ -14,7 +14,7 @@ use syn::{Ident, LitInt, LitStr, Token, bracketed, parenthesized};
 /// edgec_macros::include_model!("models/person.onnx", name = "person", dim("batch" = 1), level = "scalar,v3");
 /// ```
 ///
-/// The path is relative to the package's folder. Options: `name`, `level`, `target`, `input_layout` as
+/// The path is relative to the package's folder. Options: `name`, `level`, `target`, `specialise`, `input_layout` as
 /// `key = "text"`; `dim("NAME" = 1)`, `input_shape("NAME" = [1, 3, 96, 96])`, `rename("ONNX" = "rust")`.
 /// Weights above 16 MB are refused: use a build script.
 #[proc_macro]
@@ -98,6 +98,10 @@ impl Args {
                         .map_err(|d| syn::Error::new(v.span(), d.to_string()))?;
                     config = config.levels(levels);
                 }
+                ("specialise", Value::Text(v)) => {
+                    let which = v.value().parse().map_err(|e: String| syn::Error::new(v.span(), e))?;
+                    config = config.specialise(which);
+                }
                 ("input_layout", Value::Text(v)) => match v.value().as_str() {
                     "nhwc" => model = model.input_nhwc(true),
                     "model" => model = model.input_nhwc(false),
@@ -109,7 +113,7 @@ impl Args {
                 _ => {
                     return Err(syn::Error::new(
                         key.span(),
-                        "unknown option or value; known: name, level, target, input_layout = \"…\", \
+                        "unknown option or value; known: name, level, target, specialise, input_layout = \"…\", \
                          dim(\"NAME\" = 1), input_shape(\"NAME\" = [1, 3]), rename(\"ONNX\" = \"rust\")",
                     ));
                 }

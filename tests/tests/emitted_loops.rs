@@ -522,8 +522,12 @@ fn emitted_nests_compute_what_they_say() {
         .iter()
         .map(|(schedule, plan, meta)| ModelUnit { schedule, plan, table: &table, meta })
         .collect();
-    let options =
-        EmitOptions { package: "nests".into(), levels: vec![Level::V3, Level::V4], runtime: Runtime::Module };
+    let options = EmitOptions {
+        package: "nests".into(),
+        levels: vec![Level::V3, Level::V4],
+        runtime: Runtime::Module,
+        specialise: Default::default(),
+    };
     let files = package(&units, &options).unwrap();
     let kept = std::env::var_os("EDGEC_KEEP").map(std::path::PathBuf::from);
     let temporary = tempfile::tempdir().unwrap();

@@ -7,7 +7,8 @@
 
 use crate::blob::Blob;
 use crate::epilogue::{Vectors, prove_vectors};
-use crate::isa::{Isa, Task};
+use crate::isa::Isa;
+use crate::kernels::layer::{self, Known, Shape};
 use crate::kernels::spatial::{
     Window, prove_apart, prove_form, prove_residual, prove_views, safe_lead as spatial_lead,
 };
@@ -21,7 +22,7 @@ use crate::spec::ConvSpec;
 /// A convolution as an emitted layer states it.
 pub trait ConvLayer: 'static {
     /// Extents and options.
-    const SPEC: ConvSpec;
+    type Shape: Shape<ConvSpec>;
     /// How the output lies to the inputs.
     const FORM: Form;
     /// Input.
@@ -73,7 +74,7 @@ pub const fn safe_lead(spec: &ConvSpec) -> Option<isize> {
 }
 
 const fn prove<L: ConvLayer, const N: usize, const M: usize>() {
-    let spec = &L::SPEC;
+    let spec = &L::Shape::SPEC;
     assert!(spec.groups > 0 && spec.x.channels.is_multiple_of(spec.groups), "groups do not divide the input");
     assert!(spec.y.channels.is_multiple_of(spec.groups), "groups do not divide the output");
     prove_views::<L::X, L::Y>(&window(spec), &spec.x, &spec.y);
@@ -120,7 +121,7 @@ fn job<L: ConvLayer, const N: usize, const M: usize>(
     let (arena, weights) = (mem.ptr(), blob.bytes().as_ptr());
     let ordered = matches!(L::FORM, Form::Overlap);
     Job {
-        spec: const { &L::SPEC },
+        spec: const { &L::Shape::SPEC },
         x: pointer::<L::X>(arena, weights),
         w: pointer::<L::W>(arena, weights),
         vectors: Vectors {
@@ -135,7 +136,7 @@ fn job<L: ConvLayer, const N: usize, const M: usize>(
     }
 }
 
-/// Runs a part of the layer through code that all convolutions of a crate share.
+/// Runs a part of the layer.
 ///
 /// The build fails unless everything that the spec can touch lies in its operand, and the operands lie to
 /// each other as the form says.
@@ -146,43 +147,22 @@ pub fn run<I: Isa, L: ConvLayer, const N: usize, const M: usize>(
     blob: &Blob<M>,
     part: Part,
 ) {
-    isa.call(Layer(job::<L, N, M>(mem, blob, part)));
+    // SAFETY: the job was proved with the shape's spec where it was made.
+    unsafe { layer::run::<I, _, L::Shape>(isa, job::<L, N, M>(mem, blob, part)) }
 }
 
-/// The same through code of the layer's own, in which all extents are constants: for layers so small that
-/// loop control and addresses are the cost.
-#[inline(always)]
-pub fn run_small<I: Isa, L: ConvLayer, const N: usize, const M: usize>(
-    isa: I,
-    mem: &mut Mem<N>,
-    blob: &Blob<M>,
-    part: Part,
-) {
-    isa.call(SmallLayer::<L>(job::<L, N, M>(mem, blob, part), core::marker::PhantomData));
-}
-
-struct Layer<'a>(Job<'a>);
-
-impl Task for Layer<'_> {
-    type Output = ();
+impl layer::Job for Job<'_> {
+    type Spec = ConvSpec;
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        // SAFETY: a job's addresses and spec were proved against each other where it was made.
-        unsafe { conv_body::run::<I, false>(isa, &self.0) }
+    fn shaped<S: Shape<ConvSpec>>(self) -> Self {
+        Job { spec: const { &S::SPEC }, ..self }
     }
-}
-
-struct SmallLayer<L>(Job<'static>, core::marker::PhantomData<L>);
-
-impl<L: ConvLayer> Task for SmallLayer<L> {
-    type Output = ();
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        let job = Job { spec: const { &L::SPEC }, ordered: matches!(L::FORM, Form::Overlap), ..self.0 };
-        // SAFETY: as for `Layer`.
-        unsafe { conv_body::run::<I, true>(isa, &job) }
+    unsafe fn run<I: Isa, K: Known<ConvSpec>>(&self, isa: I) {
+        // SAFETY: passed on.
+        unsafe { conv_body::run::<I, K>(isa, self) }
     }
 }
 

@@ -1,8 +1,11 @@
 //! The body of convolutions: order of tiles, and the register tile itself.
 
+use core::marker::PhantomData;
+
 use crate::epilogue::Rows;
 use crate::isa::{Isa, LANES, Level, Task};
 use crate::kernels::conv::{Job, weights, window};
+use crate::kernels::layer::Known;
 use crate::kernels::pixels::{Geometry, Pixels};
 use crate::num::{quotient, remainder};
 use crate::pack::{NARROW, Panels};
@@ -18,20 +21,20 @@ const LARGE_WEIGHTS: usize = 256 << 10;
 /// What taps outside the image read.
 static ZEROS: [f32; 256] = [0.0; 256];
 
-/// Runs the job's part; `SMALL` inlines everything, for jobs with a constant spec.
+/// Runs the job's part; a `K` that knows the spec inlines the tiles.
 ///
 /// # Safety
 /// The job was proved: all that its spec can touch is valid, and outputs overlap inputs only as far
 /// as [`safe_lead`](crate::kernels::conv::safe_lead) allows and then with `ordered`.
 #[inline(always)]
-pub(crate) unsafe fn run<I: Isa, const SMALL: bool>(isa: I, job: &Job) {
+pub(crate) unsafe fn run<I: Isa, K: Known<ConvSpec>>(isa: I, job: &Job) {
     // SAFETY: passed on.
     unsafe {
         match I::LEVEL {
-            Level::V4 => tiles::<I, 14, 4, 2, SMALL>(isa, job),
-            Level::V3 | Level::V3Vnni => tiles::<I, 6, 2, 1, SMALL>(isa, job),
+            Level::V4 => tiles::<I, 14, 4, 2, K>(isa, job),
+            Level::V3 | Level::V3Vnni => tiles::<I, 6, 2, 1, K>(isa, job),
             Level::Scalar | Level::Neon | Level::NeonDot | Level::WasmSimd | Level::Armv7eM => {
-                tiles::<I, 2, 1, 1, SMALL>(isa, job)
+                tiles::<I, 2, 1, 1, K>(isa, job)
             }
         }
     }
@@ -83,12 +86,61 @@ impl Blocks {
     }
 }
 
+/// Whether there are tiles of `p` pixels, and of `s` at the end; all that is not excluded by a known spec.
+const fn wide_tiles(spec: &Option<ConvSpec>, p: usize, s: usize) -> bool {
+    match spec {
+        Some(spec) => spec.y.pixels() >= p || spec.y.pixels() % p > 2 * s,
+        None => true,
+    }
+}
+
+const fn end_tiles(spec: &Option<ConvSpec>, p: usize, s: usize) -> bool {
+    match spec {
+        Some(spec) => spec.y.pixels() % p > 0 && spec.y.pixels() % p <= 2 * s,
+        None => true,
+    }
+}
+
+/// Whether there are blocks of `q` panels, of one, of one narrow; likewise.
+const fn several(spec: &Option<ConvSpec>, q: usize) -> bool {
+    match spec {
+        Some(spec) => q > 1 && panels(spec).wide >= q,
+        None => q > 1,
+    }
+}
+
+const fn one(spec: &Option<ConvSpec>, q: usize) -> bool {
+    match spec {
+        Some(spec) => q == 1 || !panels(spec).wide.is_multiple_of(q),
+        None => true,
+    }
+}
+
+const fn narrow(spec: &Option<ConvSpec>) -> bool {
+    match spec {
+        Some(spec) => panels(spec).narrow,
+        None => true,
+    }
+}
+
+const fn panels(spec: &ConvSpec) -> Panels {
+    Panels::of(quotient(spec.y.channels, spec.groups))
+}
+
+/// Whether all taps of all pixels are known to lie inside the image.
+const fn no_edges(spec: &Option<ConvSpec>) -> bool {
+    match spec {
+        Some(spec) => window(spec).stays_inside(&spec.x, &spec.y),
+        None => false,
+    }
+}
+
 /// Goes through the part's tiles and blocks: `P` pixels by `Q` panels, `S` pixels at the end.
 ///
 /// # Safety
 /// As for [`run`].
 #[inline(always)]
-unsafe fn tiles<I: Isa, const P: usize, const S: usize, const Q: usize, const SMALL: bool>(
+unsafe fn tiles<I: Isa, const P: usize, const S: usize, const Q: usize, K: Known<ConvSpec>>(
     isa: I,
     job: &Job,
 ) {
@@ -122,15 +174,15 @@ unsafe fn tiles<I: Isa, const P: usize, const S: usize, const Q: usize, const SM
         for tile in tile_0..tile_1 {
             // SAFETY: tile and blocks are below their numbers; the job was proved.
             unsafe {
-                if tile < wide {
+                if const { wide_tiles(&K::SPEC, P, S) } && tile < wide {
                     geometry.place(tile * P, P, &mut at);
                     for block in first..last {
-                        one_block::<I, P, Q, SMALL>(isa, job, &at, blocks.at(block));
+                        one_block::<I, P, Q, K>(isa, job, &at, blocks.at(block));
                     }
-                } else {
+                } else if const { end_tiles(&K::SPEC, P, S) } {
                     geometry.place(full * P + (tile - wide) * S, S, &mut at_end);
                     for block in first..last {
-                        one_block::<I, S, Q, SMALL>(isa, job, &at_end, blocks.at(block));
+                        one_block::<I, S, Q, K>(isa, job, &at_end, blocks.at(block));
                     }
                 }
             }
@@ -141,37 +193,45 @@ unsafe fn tiles<I: Isa, const P: usize, const S: usize, const Q: usize, const SM
 /// # Safety
 /// As for [`run`]; `at` was placed by the spec's geometry, and `block` is one of the spec's.
 #[inline(always)]
-unsafe fn one_block<I: Isa, const P: usize, const Q: usize, const SMALL: bool>(
+unsafe fn one_block<I: Isa, const P: usize, const Q: usize, K: Known<ConvSpec>>(
     isa: I,
     job: &Job,
     at: &Pixels<P>,
     block: Block,
 ) {
     match block.shape {
-        Shape::Several => call::<I, P, Q, LANES, SMALL>(isa, Tile { job, at, block }),
-        Shape::One => call::<I, P, 1, LANES, SMALL>(isa, Tile { job, at, block }),
-        Shape::Narrow => call::<I, P, 1, NARROW, SMALL>(isa, Tile { job, at, block }),
+        Shape::Several if const { several(&K::SPEC, Q) } => {
+            call::<I, P, Q, LANES, K>(isa, Tile { job, at, block, known: PhantomData })
+        }
+        Shape::One if const { one(&K::SPEC, Q) } => {
+            call::<I, P, 1, LANES, K>(isa, Tile { job, at, block, known: PhantomData })
+        }
+        Shape::Narrow if const { narrow(&K::SPEC) } => {
+            call::<I, P, 1, NARROW, K>(isa, Tile { job, at, block, known: PhantomData })
+        }
+        _ => {}
     }
 }
 
 #[inline(always)]
-fn call<I: Isa, const P: usize, const Q: usize, const L: usize, const SMALL: bool>(
+fn call<I: Isa, const P: usize, const Q: usize, const L: usize, K: Known<ConvSpec>>(
     isa: I,
-    tile: Tile<P, Q, L, SMALL>,
+    tile: Tile<P, Q, L, K>,
 ) {
-    if SMALL { tile.run(isa) } else { isa.call(tile) }
+    if const { K::SPEC.is_some() } { tile.run(isa) } else { isa.call(tile) }
 }
 
 /// The microkernel: `P` pixels by `Q` panels of `L` lanes, a function of its own at each level.
 ///
 /// Made by [`one_block`] only, of proved jobs.
-struct Tile<'a, const P: usize, const Q: usize, const L: usize, const SMALL: bool> {
+struct Tile<'a, const P: usize, const Q: usize, const L: usize, K: Known<ConvSpec>> {
     job: &'a Job<'a>,
     at: &'a Pixels<P>,
     block: Block,
+    known: PhantomData<K>,
 }
 
-impl<const P: usize, const Q: usize, const L: usize, const SMALL: bool> Task for Tile<'_, P, Q, L, SMALL> {
+impl<const P: usize, const Q: usize, const L: usize, K: Known<ConvSpec>> Task for Tile<'_, P, Q, L, K> {
     type Output = ();
 
     #[inline(always)]
@@ -183,7 +243,7 @@ impl<const P: usize, const Q: usize, const L: usize, const SMALL: bool> Task for
         );
         // SAFETY: the job was proved and the tile placed, see `one_block`.
         unsafe {
-            if P == 1 || self.at.uniform {
+            if const { P == 1 || no_edges(&K::SPEC) } || self.at.uniform {
                 self.uniform(isa, spec, &mut acc);
             } else {
                 self.mixed(isa, spec, &mut acc);
@@ -193,7 +253,7 @@ impl<const P: usize, const Q: usize, const L: usize, const SMALL: bool> Task for
     }
 }
 
-impl<const P: usize, const Q: usize, const L: usize, const SMALL: bool> Tile<'_, P, Q, L, SMALL> {
+impl<const P: usize, const Q: usize, const L: usize, K: Known<ConvSpec>> Tile<'_, P, Q, L, K> {
     /// Input channels of a group.
     #[inline(always)]
     fn inputs(&self) -> usize {
@@ -368,6 +428,6 @@ impl<const P: usize, const Q: usize, const L: usize, const SMALL: bool> Tile<'_,
         };
         // SAFETY: pixels below `count` and these channels lie inside the views; the vectors are
         // padded to 16.
-        unsafe { rows.store::<I, P, Q, L, SMALL>(isa, acc, self.at.count, &self.at.y, &self.at.residual) }
+        unsafe { rows.store::<I, P, Q, L>(isa, acc, self.at.count, &self.at.y, &self.at.residual) }
     }
 }

@@ -96,22 +96,10 @@ impl Case {
     }
 }
 
-struct Inlined<'a>(Job<'a>);
-
-impl Task for Inlined<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        // SAFETY: as for the shared task; the case's vectors are as long as its spec says.
-        unsafe { conv_body::run::<I, true>(isa, &self.0) }
-    }
-}
-
 impl EachLevel for Case {
     fn at<I: Isa>(&mut self, isa: I) {
         let mut whole = vec![7.5; self.want.len()];
-        isa.call(Layer(self.job(&mut whole, Part::ALL)));
+        isa.call(layer::SharedCode(self.job(&mut whole, Part::ALL)));
         for i in 0..whole.len() {
             let (got, want) = (whole[i], self.want[i]);
             let close = (got - want).abs() <= 1e-4 + 1e-4 * want.abs();
@@ -119,12 +107,9 @@ impl EachLevel for Case {
         }
         let mut parts = vec![7.5; self.want.len()];
         for index in 0..3 {
-            isa.call(Layer(self.job(&mut parts, Part { index, count: 3 })));
+            isa.call(layer::SharedCode(self.job(&mut parts, Part { index, count: 3 })));
         }
         assert!(whole == parts, "{}: parts differ: {:?}", I::LEVEL.name(), self.spec);
-        let mut inlined = vec![7.5; self.want.len()];
-        isa.call(Inlined(self.job(&mut inlined, Part::ALL)));
-        assert!(whole == inlined, "{}: the inlined body differs: {:?}", I::LEVEL.name(), self.spec);
     }
 }
 
@@ -192,6 +177,77 @@ const fn square(size: usize, ic: usize, oc: usize, kernel: usize) -> ConvSpec {
     }
 }
 
+/// Code of a shape's own, at every level, against the shared code.
+struct Own<S>(core::marker::PhantomData<S>);
+
+impl<S: Shape<ConvSpec>> EachLevel for Own<S> {
+    fn at<I: Isa>(&mut self, isa: I) {
+        let case = Case::new(S::SPEC, &mut Random(41));
+        let (mut shared, mut own) = (vec![7.5; case.want.len()], vec![7.5; case.want.len()]);
+        isa.call(layer::SharedCode(case.job(&mut shared, Part::ALL)));
+        for index in 0..2 {
+            isa.call(layer::OwnCode::<S, _>::new(case.job(&mut own, Part { index, count: 2 })));
+        }
+        assert!(shared == own, "{}: {:?}", I::LEVEL.name(), case.spec);
+    }
+}
+
+/// A square image, input and output channels, kernel, stride; pads so that `PADDED`, the output keeps its size.
+struct Fixed<
+    const SIZE: usize,
+    const IC: usize,
+    const OC: usize,
+    const KERNEL: usize,
+    const STRIDE: usize,
+    const PADDED: bool,
+>;
+
+impl<
+    const SIZE: usize,
+    const IC: usize,
+    const OC: usize,
+    const KERNEL: usize,
+    const STRIDE: usize,
+    const PADDED: bool,
+> Shape<ConvSpec> for Fixed<SIZE, IC, OC, KERNEL, STRIDE, PADDED>
+{
+    const SPEC: ConvSpec = {
+        let pad = if PADDED { KERNEL / 2 } else { 0 };
+        let out = (SIZE + 2 * pad - KERNEL) / STRIDE + 1;
+        let y = View::channels_last(1, [1, out, out], OC);
+        let mut epilogue = Epilogue { bias: true, ..Epilogue::NONE };
+        if OC.is_multiple_of(2) {
+            epilogue.residual = Residual::Before;
+        }
+        ConvSpec {
+            x: View::channels_last(1, [1, SIZE, SIZE], IC),
+            y,
+            residual: y,
+            stride: [1, STRIDE, STRIDE],
+            pads: [0, pad, pad],
+            epilogue,
+            ..square(SIZE, IC, OC, KERNEL)
+        }
+    };
+}
+
+#[test]
+fn own_code_computes_the_same() {
+    fn check<S: Shape<ConvSpec>>() {
+        each_level(&mut Own::<S>(core::marker::PhantomData));
+    }
+    // Pixels that fill tiles exactly, leave a short or a long rest, are fewer than a tile; channels of several
+    // panels, one, one narrow, with a rest; with and without edges.
+    check::<Fixed<14, 5, 32, 1, 1, false>>();
+    check::<Fixed<7, 3, 40, 1, 1, false>>();
+    check::<Fixed<3, 4, 17, 1, 1, false>>();
+    check::<Fixed<6, 2, 48, 3, 1, true>>();
+    check::<Fixed<9, 3, 5, 3, 2, true>>();
+    check::<Fixed<5, 17, 16, 3, 1, false>>();
+    check::<Fixed<1, 20, 33, 1, 1, false>>();
+    check::<Fixed<8, 1, 8, 5, 1, true>>();
+}
+
 #[test]
 fn large_weights_go_block_by_block() {
     let mut random = Random(77);
@@ -218,7 +274,7 @@ fn overlap_within_the_lead_gives_the_same_result() {
                 memory[x_at..][..case.x.len()].copy_from_slice(&case.x);
                 let base = memory.as_mut_ptr();
                 let job = Job { x: base.wrapping_add(x_at), ordered: true, ..case.job(&mut [], Part::ALL) };
-                isa.call(Layer(Job { y: base.wrapping_add(y_at), ..job }));
+                isa.call(layer::SharedCode(Job { y: base.wrapping_add(y_at), ..job }));
                 for i in 0..case.want.len() {
                     let (got, want) = (memory[y_at + i], case.want[i]);
                     let close = (got - want).abs() <= 1e-4 + 1e-4 * want.abs();
@@ -270,10 +326,15 @@ fn leads_are_bounds_of_every_pixel() {
     }
 }
 
-struct Small;
+struct Small<const OWN: bool>;
 
-impl ConvLayer for Small {
+impl<const OWN: bool> Shape<ConvSpec> for Small<OWN> {
     const SPEC: ConvSpec = square(3, 2, 3, 1);
+    const OWN: layer::Own = if OWN { layer::Own::Everywhere } else { layer::Own::Nowhere };
+}
+
+impl<const OWN: bool> ConvLayer for Small<OWN> {
+    type Shape = Self;
     const FORM: Form = Form::Disjoint;
     type X = Slot<f32, 0, 18>;
     type W = Const<f32, 0, 16>;
@@ -291,15 +352,15 @@ fn layers_run_from_an_arena() {
     weights[..4].copy_from_slice(&1f32.to_le_bytes());
     weights[9 * 4..10 * 4].copy_from_slice(&1f32.to_le_bytes());
     let blob = Blob::new(weights);
-    for small in [false, true] {
+    for own in [false, true] {
         let mut arena = Arena::<256>::new();
         let mut mem = Mem::new(&mut arena);
         let (_, (x,)) = mem.borrow::<(), (Slot<f32, 0, 18>,)>(&blob);
         *x = core::array::from_fn(|i| i as f32);
-        if small {
-            run_small::<_, Small, 256, 64>(crate::isa::Scalar::TOKEN, &mut mem, &blob, Part::ALL);
+        if own {
+            run::<_, Small<true>, 256, 64>(crate::isa::Scalar::TOKEN, &mut mem, &blob, Part::ALL);
         } else {
-            run::<_, Small, 256, 64>(crate::isa::Scalar::TOKEN, &mut mem, &blob, Part::ALL);
+            run::<_, Small<false>, 256, 64>(crate::isa::Scalar::TOKEN, &mut mem, &blob, Part::ALL);
         }
         let ((y,), _) = mem.borrow::<(Slot<f32, 128, 27>,), (Slot<f32, 0, 1>,)>(&blob);
         assert_eq!(y[..6], [0.0, 1.0, 0.0, 2.0, 3.0, 0.0]);
@@ -310,8 +371,12 @@ fn layers_run_from_an_arena() {
 /// The same layer with other places and forms.
 struct Placed<const X: usize, const Y: usize, const FORM: usize>;
 
-impl<const X: usize, const Y: usize, const FORM: usize> ConvLayer for Placed<X, Y, FORM> {
+impl<const X: usize, const Y: usize, const FORM: usize> Shape<ConvSpec> for Placed<X, Y, FORM> {
     const SPEC: ConvSpec = square(4, 8, 8, 1);
+}
+
+impl<const X: usize, const Y: usize, const FORM: usize> ConvLayer for Placed<X, Y, FORM> {
+    type Shape = Self;
     const FORM: Form = if FORM == 0 { Form::Disjoint } else { Form::Overlap };
     type X = Slot<f32, X, 128>;
     type W = Const<f32, 0, 64>;
@@ -356,7 +421,7 @@ fn leaving_the_weights_is_refused() {
 /// Both ends of one buffer with 24 channels: reads `FROM..FROM+8`, writes `16..24`.
 struct Interleaved<const FROM: usize>;
 
-impl<const FROM: usize> ConvLayer for Interleaved<FROM> {
+impl<const FROM: usize> Shape<ConvSpec> for Interleaved<FROM> {
     const SPEC: ConvSpec = {
         let mut spec = square(4, 8, 8, 1);
         let wide = View::channels_last(1, [1, 4, 4], 24);
@@ -364,6 +429,10 @@ impl<const FROM: usize> ConvLayer for Interleaved<FROM> {
         spec.y = View { channels: 8, offset: 16, ..wide };
         spec
     };
+}
+
+impl<const FROM: usize> ConvLayer for Interleaved<FROM> {
+    type Shape = Self;
     const FORM: Form = Form::Strided { pitch: 96 };
     type X = Slot<f32, 0, 384>;
     type W = Const<f32, 0, 64>;

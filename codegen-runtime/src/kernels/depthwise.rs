@@ -5,7 +5,8 @@
 
 use crate::blob::Blob;
 use crate::epilogue::{Vectors, prove_vectors};
-use crate::isa::{Isa, LANES, Task};
+use crate::isa::{Isa, LANES};
+use crate::kernels::layer::{self, Known, Shape};
 use crate::kernels::spatial::{
     Window, prove_apart, prove_form, prove_residual, prove_views, safe_lead as spatial_lead,
 };
@@ -18,7 +19,7 @@ use crate::spec::DepthwiseSpec;
 /// A depthwise convolution as an emitted layer states it.
 pub trait DepthwiseLayer: 'static {
     /// Extents and options.
-    const SPEC: DepthwiseSpec;
+    type Shape: Shape<DepthwiseSpec>;
     /// How the output lies to the inputs.
     const FORM: Form;
     /// Input.
@@ -64,7 +65,7 @@ pub const fn safe_lead(spec: &DepthwiseSpec) -> Option<isize> {
 }
 
 const fn prove<L: DepthwiseLayer, const N: usize, const M: usize>() {
-    let spec = &L::SPEC;
+    let spec = &L::Shape::SPEC;
     assert!(
         spec.y.channels == spec.x.channels * spec.multiplier,
         "the output's channels are not x·multiplier"
@@ -112,7 +113,7 @@ fn job<L: DepthwiseLayer, const N: usize, const M: usize>(
     const { prove::<L, N, M>() };
     let (arena, weights) = (mem.ptr(), blob.bytes().as_ptr());
     Job {
-        spec: const { &L::SPEC },
+        spec: const { &L::Shape::SPEC },
         x: pointer::<L::X>(arena, weights),
         w: pointer::<L::W>(arena, weights),
         vectors: Vectors {
@@ -126,7 +127,7 @@ fn job<L: DepthwiseLayer, const N: usize, const M: usize>(
     }
 }
 
-/// Runs a part of the layer through code that all depthwise convolutions of a crate share.
+/// Runs a part of the layer.
 ///
 /// The build fails unless everything that the spec can touch lies in its operand, and the operands lie to
 /// each other as the form says.
@@ -137,43 +138,22 @@ pub fn run<I: Isa, L: DepthwiseLayer, const N: usize, const M: usize>(
     blob: &Blob<M>,
     part: Part,
 ) {
-    isa.call(Layer(job::<L, N, M>(mem, blob, part)));
+    // SAFETY: the job was proved with the shape's spec where it was made.
+    unsafe { layer::run::<I, _, L::Shape>(isa, job::<L, N, M>(mem, blob, part)) }
 }
 
-/// The same through code of the layer's own, in which all extents are constants: for layers so small that
-/// loop control and addresses are the cost.
-#[inline(always)]
-pub fn run_small<I: Isa, L: DepthwiseLayer, const N: usize, const M: usize>(
-    isa: I,
-    mem: &mut Mem<N>,
-    blob: &Blob<M>,
-    part: Part,
-) {
-    isa.call(SmallLayer::<L>(job::<L, N, M>(mem, blob, part), core::marker::PhantomData));
-}
-
-struct Layer<'a>(Job<'a>);
-
-impl Task for Layer<'_> {
-    type Output = ();
+impl layer::Job for Job<'_> {
+    type Spec = DepthwiseSpec;
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        // SAFETY: a job's addresses and spec were proved against each other where it was made.
-        unsafe { depthwise_body::run::<I, false>(isa, &self.0) }
+    fn shaped<S: Shape<DepthwiseSpec>>(self) -> Self {
+        Job { spec: const { &S::SPEC }, ..self }
     }
-}
-
-struct SmallLayer<L>(Job<'static>, core::marker::PhantomData<L>);
-
-impl<L: DepthwiseLayer> Task for SmallLayer<L> {
-    type Output = ();
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        let job = Job { spec: const { &L::SPEC }, ..self.0 };
-        // SAFETY: as for `Layer`.
-        unsafe { depthwise_body::run::<I, true>(isa, &job) }
+    unsafe fn run<I: Isa, K: Known<DepthwiseSpec>>(&self, isa: I) {
+        // SAFETY: passed on.
+        unsafe { depthwise_body::run::<I, K>(isa, self) }
     }
 }
 

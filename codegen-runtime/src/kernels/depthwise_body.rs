@@ -3,6 +3,7 @@
 use crate::epilogue::Rows;
 use crate::isa::{Isa, LANES, Level};
 use crate::kernels::depthwise::{Job, weights, window};
+use crate::kernels::layer::Known;
 use crate::kernels::pixels::{Geometry, Pixels};
 use crate::num::quotient;
 use crate::pack::{NARROW, Panels};
@@ -11,7 +12,7 @@ use crate::spec::DepthwiseSpec;
 /// The most pixels of a tile at any level.
 pub(crate) const MOST_PIXELS: usize = 8;
 
-/// Runs the job's part; `SMALL` inlines everything, for jobs with a constant spec.
+/// Runs the job's part; a `K` that knows the spec inlines the tiles.
 ///
 /// Tiles go outermost and panels innermost, as [`safe_lead`](crate::kernels::depthwise::safe_lead)
 /// supposes.
@@ -20,16 +21,50 @@ pub(crate) const MOST_PIXELS: usize = 8;
 /// The job was proved: all that its spec can touch is valid, and outputs overlap inputs only as far
 /// as `safe_lead` allows.
 #[inline(always)]
-pub(crate) unsafe fn run<I: Isa, const SMALL: bool>(isa: I, job: &Job) {
+pub(crate) unsafe fn run<I: Isa, K: Known<DepthwiseSpec>>(isa: I, job: &Job) {
     // SAFETY: passed on.
     unsafe {
         match I::LEVEL {
-            Level::V4 => tiles::<I, 8, 2, SMALL>(isa, job),
-            Level::V3 | Level::V3Vnni => tiles::<I, 4, 2, SMALL>(isa, job),
+            Level::V4 => tiles::<I, 8, 2, K>(isa, job),
+            Level::V3 | Level::V3Vnni => tiles::<I, 4, 2, K>(isa, job),
             Level::Scalar | Level::Neon | Level::NeonDot | Level::WasmSimd | Level::Armv7eM => {
-                tiles::<I, 2, 1, SMALL>(isa, job)
+                tiles::<I, 2, 1, K>(isa, job)
             }
         }
+    }
+}
+
+/// Whether there are tiles of `p` pixels, and others at the end; all that is not excluded by a known spec.
+const fn wide_tiles(spec: &Option<DepthwiseSpec>, p: usize) -> bool {
+    match spec {
+        Some(spec) => spec.y.pixels() >= p,
+        None => true,
+    }
+}
+
+const fn end_tiles(spec: &Option<DepthwiseSpec>, p: usize) -> bool {
+    match spec {
+        Some(spec) => !spec.y.pixels().is_multiple_of(p),
+        None => true,
+    }
+}
+
+/// Whether there is a narrow panel; likewise.
+const fn narrow(spec: &Option<DepthwiseSpec>) -> bool {
+    match spec {
+        Some(spec) => Panels::of(spec.y.channels).narrow,
+        None => true,
+    }
+}
+
+/// Whether every panel is known to be one of neighbouring input channels.
+const fn all_direct(spec: &Option<DepthwiseSpec>) -> bool {
+    match spec {
+        Some(spec) => {
+            let full = spec.y.channels == Panels::of(spec.y.channels).lanes();
+            full && spec.multiplier == 1 && spec.x.c_stride == 1
+        }
+        None => false,
     }
 }
 
@@ -38,7 +73,7 @@ pub(crate) unsafe fn run<I: Isa, const SMALL: bool>(isa: I, job: &Job) {
 /// # Safety
 /// As for [`run`].
 #[inline(always)]
-unsafe fn tiles<I: Isa, const P: usize, const S: usize, const SMALL: bool>(isa: I, job: &Job) {
+unsafe fn tiles<I: Isa, const P: usize, const S: usize, K: Known<DepthwiseSpec>>(isa: I, job: &Job) {
     const { assert!(P <= MOST_PIXELS && S <= P) };
     let spec = job.spec;
     let geometry = Geometry::new(&window(spec), &spec.x, &spec.y, &spec.residual, spec.epilogue.residual);
@@ -51,14 +86,14 @@ unsafe fn tiles<I: Isa, const P: usize, const S: usize, const SMALL: bool>(isa: 
     for tile in first..last {
         // SAFETY: the tile is below their number; the job was proved.
         unsafe {
-            if tile < full {
+            if const { wide_tiles(&K::SPEC, P) } && tile < full {
                 let mut at = Pixels::<P>::EMPTY;
                 geometry.place(tile * P, P, &mut at);
-                panels::<I, P, SMALL>(isa, job, &at);
-            } else {
+                panels::<I, P, K>(isa, job, &at);
+            } else if const { end_tiles(&K::SPEC, P) } {
                 let mut at = Pixels::<S>::EMPTY;
                 geometry.place(full * P + (tile - full) * S, S, &mut at);
-                panels::<I, S, SMALL>(isa, job, &at);
+                panels::<I, S, K>(isa, job, &at);
             }
         }
     }
@@ -67,15 +102,15 @@ unsafe fn tiles<I: Isa, const P: usize, const S: usize, const SMALL: bool>(isa: 
 /// # Safety
 /// As for [`run`]; `at` was placed by the spec's geometry.
 #[inline(always)]
-unsafe fn panels<I: Isa, const P: usize, const SMALL: bool>(isa: I, job: &Job, at: &Pixels<P>) {
+unsafe fn panels<I: Isa, const P: usize, K: Known<DepthwiseSpec>>(isa: I, job: &Job, at: &Pixels<P>) {
     let panels = Panels::of(job.spec.y.channels);
     // SAFETY: passed on; these are the panels of the weights' layout.
     unsafe {
         for panel in 0..panels.wide {
-            one_panel::<I, P, LANES, SMALL>(isa, job, at, panel * LANES);
+            one_panel::<I, P, LANES, K>(isa, job, at, panel * LANES);
         }
-        if panels.narrow {
-            one_panel::<I, P, NARROW, SMALL>(isa, job, at, panels.wide * LANES);
+        if const { narrow(&K::SPEC) } && panels.narrow {
+            one_panel::<I, P, NARROW, K>(isa, job, at, panels.wide * LANES);
         }
     }
 }
@@ -83,7 +118,7 @@ unsafe fn panels<I: Isa, const P: usize, const SMALL: bool>(isa: I, job: &Job, a
 /// # Safety
 /// As for [`panels`]; a panel of `L` lanes starts at `channel`.
 #[inline(always)]
-unsafe fn one_panel<I: Isa, const P: usize, const L: usize, const SMALL: bool>(
+unsafe fn one_panel<I: Isa, const P: usize, const L: usize, K: Known<DepthwiseSpec>>(
     isa: I,
     job: &Job,
     at: &Pixels<P>,
@@ -94,7 +129,8 @@ unsafe fn one_panel<I: Isa, const P: usize, const L: usize, const SMALL: bool>(
     let mut acc = [[isa.zero(); 1]; P];
     // SAFETY: `Direct` for neighbouring channels that fill the panel, `Gathered` for all others.
     unsafe {
-        if spec.multiplier == 1 && spec.x.c_stride == 1 && channels == L {
+        let direct = spec.multiplier == 1 && spec.x.c_stride == 1 && channels == L;
+        if const { all_direct(&K::SPEC) } || direct {
             let lanes = Direct { x: job.x.wrapping_add(channel) };
             accumulate::<I, P, L>(isa, job, at, channel, &lanes, &mut acc);
         } else {
@@ -110,7 +146,7 @@ unsafe fn one_panel<I: Isa, const P: usize, const L: usize, const SMALL: bool>(
             residual: job.residual.wrapping_add(channel * spec.residual.c_stride),
             r_step: spec.residual.c_stride,
         };
-        rows.store::<I, P, 1, L, SMALL>(isa, &acc, at.count, &at.y, &at.residual);
+        rows.store::<I, P, 1, L>(isa, &acc, at.count, &at.y, &at.residual);
     }
 }
 

@@ -87,22 +87,10 @@ impl Case {
     }
 }
 
-struct Inlined<'a>(Job<'a>);
-
-impl Task for Inlined<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        // SAFETY: as for the shared task; the case's vectors are as long as its spec says.
-        unsafe { depthwise_body::run::<I, true>(isa, &self.0) }
-    }
-}
-
 impl EachLevel for Case {
     fn at<I: Isa>(&mut self, isa: I) {
         let mut whole = vec![7.5; self.want.len()];
-        isa.call(Layer(self.job(&mut whole, Part::ALL)));
+        isa.call(layer::SharedCode(self.job(&mut whole, Part::ALL)));
         for i in 0..whole.len() {
             let (got, want) = (whole[i], self.want[i]);
             let close = (got - want).abs() <= 1e-4 + 1e-4 * want.abs();
@@ -110,12 +98,9 @@ impl EachLevel for Case {
         }
         let mut parts = vec![7.5; self.want.len()];
         for index in 0..3 {
-            isa.call(Layer(self.job(&mut parts, Part { index, count: 3 })));
+            isa.call(layer::SharedCode(self.job(&mut parts, Part { index, count: 3 })));
         }
         assert!(whole == parts, "{}: parts differ: {:?}", I::LEVEL.name(), self.spec);
-        let mut inlined = vec![7.5; self.want.len()];
-        isa.call(Inlined(self.job(&mut inlined, Part::ALL)));
-        assert!(whole == inlined, "{}: the inlined body differs: {:?}", I::LEVEL.name(), self.spec);
     }
 }
 
@@ -165,6 +150,63 @@ fn random_depthwise_convolutions_agree_with_plain_loops() {
     }
 }
 
+/// Code of a shape's own, at every level, against the shared code.
+struct Own<S>(core::marker::PhantomData<S>);
+
+impl<S: Shape<DepthwiseSpec>> EachLevel for Own<S> {
+    fn at<I: Isa>(&mut self, isa: I) {
+        let case = Case::new(S::SPEC, &mut Random(43));
+        let (mut shared, mut own) = (vec![7.5; case.want.len()], vec![7.5; case.want.len()]);
+        isa.call(layer::SharedCode(case.job(&mut shared, Part::ALL)));
+        for index in 0..2 {
+            isa.call(layer::OwnCode::<S, _>::new(case.job(&mut own, Part { index, count: 2 })));
+        }
+        assert!(shared == own, "{}: {:?}", I::LEVEL.name(), case.spec);
+    }
+}
+
+/// A square image, channels, multiplier, kernel, stride; pads that keep the size.
+struct Fixed<
+    const SIZE: usize,
+    const C: usize,
+    const MULTIPLIER: usize,
+    const KERNEL: usize,
+    const STRIDE: usize,
+>;
+
+impl<const SIZE: usize, const C: usize, const MULTIPLIER: usize, const KERNEL: usize, const STRIDE: usize>
+    Shape<DepthwiseSpec> for Fixed<SIZE, C, MULTIPLIER, KERNEL, STRIDE>
+{
+    const SPEC: DepthwiseSpec = {
+        let out = (SIZE + KERNEL / 2 * 2 - KERNEL) / STRIDE + 1;
+        let y = View::channels_last(1, [1, out, out], C * MULTIPLIER);
+        DepthwiseSpec {
+            x: View::channels_last(1, [1, SIZE, SIZE], C),
+            y,
+            residual: y,
+            kernel: [1, KERNEL, KERNEL],
+            stride: [1, STRIDE, STRIDE],
+            dilation: [1; 3],
+            pads: [0, KERNEL / 2, KERNEL / 2],
+            multiplier: MULTIPLIER,
+            epilogue: crate::spec::Epilogue { bias: true, ..crate::spec::Epilogue::NONE },
+        }
+    };
+}
+
+#[test]
+fn own_code_computes_the_same() {
+    fn check<S: Shape<DepthwiseSpec>>() {
+        each_level(&mut Own::<S>(core::marker::PhantomData));
+    }
+    check::<Fixed<8, 16, 1, 3, 1>>();
+    check::<Fixed<9, 24, 1, 3, 2>>();
+    check::<Fixed<5, 33, 1, 5, 1>>();
+    check::<Fixed<2, 5, 1, 3, 1>>();
+    check::<Fixed<6, 8, 3, 3, 1>>();
+    check::<Fixed<4, 40, 1, 1, 1>>();
+}
+
 #[test]
 fn overlap_within_the_lead_gives_the_same_result() {
     let mut random = Random(3);
@@ -193,7 +235,11 @@ fn overlap_within_the_lead_gives_the_same_result() {
                 let mut memory = vec![0.0f32; (x_at + case.x.len()).max(case.want.len())];
                 memory[x_at..][..case.x.len()].copy_from_slice(&case.x);
                 let y = memory.as_mut_ptr();
-                isa.call(Layer(Job { x: y.wrapping_add(x_at), y, ..case.job(&mut [], Part::ALL) }));
+                isa.call(layer::SharedCode(Job {
+                    x: y.wrapping_add(x_at),
+                    y,
+                    ..case.job(&mut [], Part::ALL)
+                }));
                 for i in 0..case.want.len() {
                     let (got, want) = (memory[i], case.want[i]);
                     let close = (got - want).abs() <= 1e-4 + 1e-4 * want.abs();

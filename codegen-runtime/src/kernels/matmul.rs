@@ -6,7 +6,8 @@
 
 use crate::blob::Blob;
 use crate::epilogue::{Vectors, prove_vectors};
-use crate::isa::{Isa, LANES, Task};
+use crate::isa::{Isa, LANES};
+use crate::kernels::layer::{self, Known, Shape};
 use crate::kernels::spatial::{
     Window, prove_apart, prove_form, prove_residual, prove_views, safe_lead as spatial_lead,
 };
@@ -19,7 +20,7 @@ use crate::spec::{MatMulSpec, View};
 /// A matrix product as an emitted layer states it.
 pub trait MatMulLayer: 'static {
     /// Extents and options.
-    const SPEC: MatMulSpec;
+    type Shape: Shape<MatMulSpec>;
     /// How the output lies to the inputs.
     const FORM: Form;
     /// Left-hand side.
@@ -83,7 +84,7 @@ pub const fn safe_lead(spec: &MatMulSpec) -> Option<isize> {
 }
 
 const fn prove<L: MatMulLayer, const N: usize, const M: usize>() {
-    let spec = &L::SPEC;
+    let spec = &L::Shape::SPEC;
     let (a, y) = (left(spec), output(spec));
     prove_views::<L::A, L::Y>(&POINT, &a, &y);
     if spec.batch > 0 {
@@ -130,7 +131,7 @@ fn job<L: MatMulLayer, const N: usize, const M: usize>(
     const { prove::<L, N, M>() };
     let (arena, weights) = (mem.ptr(), blob.bytes().as_ptr());
     Job {
-        spec: const { &L::SPEC },
+        spec: const { &L::Shape::SPEC },
         a: pointer::<L::A>(arena, weights),
         w: pointer::<L::W>(arena, weights),
         vectors: Vectors {
@@ -144,7 +145,7 @@ fn job<L: MatMulLayer, const N: usize, const M: usize>(
     }
 }
 
-/// Runs a part of the layer through code that all matrix products of a crate share.
+/// Runs a part of the layer.
 ///
 /// The build fails unless everything that the spec can touch lies in its operand, and the operands lie to
 /// each other as the form says.
@@ -155,43 +156,22 @@ pub fn run<I: Isa, L: MatMulLayer, const N: usize, const M: usize>(
     blob: &Blob<M>,
     part: Part,
 ) {
-    isa.call(Layer(job::<L, N, M>(mem, blob, part)));
+    // SAFETY: the job was proved with the shape's spec where it was made.
+    unsafe { layer::run::<I, _, L::Shape>(isa, job::<L, N, M>(mem, blob, part)) }
 }
 
-/// The same through code of the layer's own, in which all extents are constants: for layers so small that
-/// loop control and addresses are the cost.
-#[inline(always)]
-pub fn run_small<I: Isa, L: MatMulLayer, const N: usize, const M: usize>(
-    isa: I,
-    mem: &mut Mem<N>,
-    blob: &Blob<M>,
-    part: Part,
-) {
-    isa.call(SmallLayer::<L>(job::<L, N, M>(mem, blob, part), core::marker::PhantomData));
-}
-
-struct Layer<'a>(Job<'a>);
-
-impl Task for Layer<'_> {
-    type Output = ();
+impl layer::Job for Job<'_> {
+    type Spec = MatMulSpec;
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        // SAFETY: a job's addresses and spec were proved against each other where it was made.
-        unsafe { matmul_body::run::<I, false>(isa, &self.0) }
+    fn shaped<S: Shape<MatMulSpec>>(self) -> Self {
+        Job { spec: const { &S::SPEC }, ..self }
     }
-}
-
-struct SmallLayer<L>(Job<'static>, core::marker::PhantomData<L>);
-
-impl<L: MatMulLayer> Task for SmallLayer<L> {
-    type Output = ();
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        let job = Job { spec: const { &L::SPEC }, ..self.0 };
-        // SAFETY: as for `Layer`.
-        unsafe { matmul_body::run::<I, true>(isa, &job) }
+    unsafe fn run<I: Isa, K: Known<MatMulSpec>>(&self, isa: I) {
+        // SAFETY: passed on.
+        unsafe { matmul_body::run::<I, K>(isa, self) }
     }
 }
 

@@ -1,7 +1,10 @@
 //! The body of matrix products: order of tiles, the register tile, and the stream for single rows.
 
+use core::marker::PhantomData;
+
 use crate::epilogue::{Clamp, Finish, Shared};
 use crate::isa::{Isa, LANES, Level, Task};
+use crate::kernels::layer::Known;
 use crate::kernels::matmul::{Job, weights};
 use crate::num::{quotient, remainder};
 use crate::spec::{MatMulSpec, Residual};
@@ -13,30 +16,60 @@ const LARGE_INPUT: usize = 1 << 20;
 /// A right-hand side up to this stays there between two tiles.
 const MEDIUM_WEIGHTS: usize = 512 << 10;
 
-/// Runs the job's part; `SMALL` inlines everything, for jobs with a constant spec.
+/// Runs the job's part; a `K` that knows the spec inlines the tiles.
 ///
 /// # Safety
 /// The job was proved: all that its spec can touch is valid, and outputs overlap inputs only as far
 /// as [`safe_lead`](crate::kernels::matmul::safe_lead) allows.
 #[inline(always)]
-pub(crate) unsafe fn run<I: Isa, const SMALL: bool>(isa: I, job: &Job) {
+pub(crate) unsafe fn run<I: Isa, K: Known<MatMulSpec>>(isa: I, job: &Job) {
     let one_row = job.spec.m == 1;
     // SAFETY: passed on.
     unsafe {
         match I::LEVEL {
             // The panels of a stream are as many as hide the latency of one multiplication and addition.
-            Level::V4 if one_row => streams::<I, 8, SMALL>(isa, job),
+            Level::V4 if one_row => streams::<I, 8, K>(isa, job),
             Level::V3 | Level::V3Vnni | Level::Neon | Level::NeonDot if one_row => {
-                streams::<I, 4, SMALL>(isa, job)
+                streams::<I, 4, K>(isa, job)
             }
-            Level::Scalar | Level::WasmSimd if one_row => streams::<I, 2, SMALL>(isa, job),
-            Level::Armv7eM if one_row => streams::<I, 1, SMALL>(isa, job),
-            Level::V4 => tiles::<I, 14, 4, 2, SMALL>(isa, job),
-            Level::V3 | Level::V3Vnni => tiles::<I, 6, 3, 1, SMALL>(isa, job),
-            Level::Neon | Level::NeonDot => tiles::<I, 4, 2, 1, SMALL>(isa, job),
-            Level::Scalar | Level::WasmSimd => tiles::<I, 2, 1, 1, SMALL>(isa, job),
-            Level::Armv7eM => tiles::<I, 1, 1, 1, SMALL>(isa, job),
+            Level::Scalar | Level::WasmSimd if one_row => streams::<I, 2, K>(isa, job),
+            Level::Armv7eM if one_row => streams::<I, 1, K>(isa, job),
+            Level::V4 => tiles::<I, 14, 4, 2, K>(isa, job),
+            Level::V3 | Level::V3Vnni => tiles::<I, 6, 3, 1, K>(isa, job),
+            Level::Neon | Level::NeonDot => tiles::<I, 4, 2, 1, K>(isa, job),
+            Level::Scalar | Level::WasmSimd => tiles::<I, 2, 1, 1, K>(isa, job),
+            Level::Armv7eM => tiles::<I, 1, 1, 1, K>(isa, job),
         }
+    }
+}
+
+/// Whether there are tiles of `r` rows, and of `s` at the end; all that is not excluded by a known spec.
+const fn wide_tiles(spec: &Option<MatMulSpec>, r: usize, s: usize) -> bool {
+    match spec {
+        Some(spec) => spec.m >= r || spec.m % r > 2 * s,
+        None => true,
+    }
+}
+
+const fn end_tiles(spec: &Option<MatMulSpec>, r: usize, s: usize) -> bool {
+    match spec {
+        Some(spec) => spec.m % r > 0 && spec.m % r <= 2 * s,
+        None => true,
+    }
+}
+
+/// Whether there are blocks of `q` panels, and of one at the end; likewise.
+const fn several(spec: &Option<MatMulSpec>, q: usize) -> bool {
+    match spec {
+        Some(spec) => spec.n.div_ceil(LANES) >= q,
+        None => true,
+    }
+}
+
+const fn single(spec: &Option<MatMulSpec>, q: usize) -> bool {
+    match spec {
+        Some(spec) => !spec.n.div_ceil(LANES).is_multiple_of(q),
+        None => true,
     }
 }
 
@@ -74,7 +107,7 @@ impl Place {
 /// # Safety
 /// As for [`run`].
 #[inline(always)]
-unsafe fn tiles<I: Isa, const R: usize, const S: usize, const Q: usize, const SMALL: bool>(
+unsafe fn tiles<I: Isa, const R: usize, const S: usize, const Q: usize, K: Known<MatMulSpec>>(
     isa: I,
     job: &Job,
 ) {
@@ -100,12 +133,12 @@ unsafe fn tiles<I: Isa, const R: usize, const S: usize, const Q: usize, const SM
             let panel = block * Q;
             // SAFETY: tile and block are below their numbers, so their rows and panels exist.
             unsafe {
-                if tile < wide {
+                if const { wide_tiles(&K::SPEC, R, S) } && tile < wide {
                     let place = Place { row: tile * R, panel, ..place };
-                    one_block::<I, R, Q, SMALL>(isa, job, place, panels);
-                } else {
+                    one_block::<I, R, Q, K>(isa, job, place, panels);
+                } else if const { end_tiles(&K::SPEC, R, S) } {
                     let place = Place { row: full * R + (tile - wide) * S, panel, ..place };
-                    one_block::<I, S, Q, SMALL>(isa, job, place, panels);
+                    one_block::<I, S, Q, K>(isa, job, place, panels);
                 }
             }
         }
@@ -115,35 +148,36 @@ unsafe fn tiles<I: Isa, const R: usize, const S: usize, const Q: usize, const SM
 /// # Safety
 /// As for [`run`]; the place's row and panel exist.
 #[inline(always)]
-unsafe fn one_block<I: Isa, const R: usize, const Q: usize, const SMALL: bool>(
+unsafe fn one_block<I: Isa, const R: usize, const Q: usize, K: Known<MatMulSpec>>(
     isa: I,
     job: &Job,
     place: Place,
     panels: usize,
 ) {
-    if place.panel + Q <= panels {
-        call::<I, _, SMALL>(isa, Tile::<R, Q, SMALL> { job, place });
-    } else {
+    if const { several(&K::SPEC, Q) } && place.panel + Q <= panels {
+        call::<I, _, K>(isa, Tile::<R, Q, K> { job, place, known: PhantomData });
+    } else if const { single(&K::SPEC, Q) } {
         // Q is 1 or 2, so one panel is left.
-        call::<I, _, SMALL>(isa, Tile::<R, 1, SMALL> { job, place });
+        call::<I, _, K>(isa, Tile::<R, 1, K> { job, place, known: PhantomData });
     }
 }
 
 #[inline(always)]
-fn call<I: Isa, T: Task<Output = ()>, const SMALL: bool>(isa: I, task: T) {
-    if SMALL { task.run(isa) } else { isa.call(task) }
+fn call<I: Isa, T: Task<Output = ()>, K: Known<MatMulSpec>>(isa: I, task: T) {
+    if const { K::SPEC.is_some() } { task.run(isa) } else { isa.call(task) }
 }
 
 /// The microkernel: `R` rows by `Q` panels, a function of its own at each level. Rows beyond the
 /// last repeat it and are not stored.
 ///
 /// Made by [`one_block`] only, of proved jobs.
-struct Tile<'a, const R: usize, const Q: usize, const SMALL: bool> {
+struct Tile<'a, const R: usize, const Q: usize, K: Known<MatMulSpec>> {
     job: &'a Job<'a>,
     place: Place,
+    known: PhantomData<K>,
 }
 
-impl<const R: usize, const Q: usize, const SMALL: bool> Task for Tile<'_, R, Q, SMALL> {
+impl<const R: usize, const Q: usize, K: Known<MatMulSpec>> Task for Tile<'_, R, Q, K> {
     type Output = ();
 
     #[inline(always)]
@@ -177,7 +211,7 @@ impl<const R: usize, const Q: usize, const SMALL: bool> Task for Tile<'_, R, Q, 
             w = w.wrapping_add(LANES);
         }
         // SAFETY: `count` rows and the columns of these panels exist.
-        unsafe { store::<I, R, Q, SMALL>(isa, self.job, place, count, &sum) }
+        unsafe { store::<I, R, Q, K>(isa, self.job, place, count, &sum) }
     }
 }
 
@@ -186,7 +220,7 @@ impl<const R: usize, const Q: usize, const SMALL: bool> Task for Tile<'_, R, Q, 
 /// # Safety
 /// As for [`run`].
 #[inline(always)]
-unsafe fn streams<I: Isa, const T: usize, const SMALL: bool>(isa: I, job: &Job) {
+unsafe fn streams<I: Isa, const T: usize, K: Known<MatMulSpec>>(isa: I, job: &Job) {
     let panels = job.spec.n.div_ceil(LANES);
     let blocks = panels.div_ceil(T);
     if blocks == 0 {
@@ -200,32 +234,32 @@ unsafe fn streams<I: Isa, const T: usize, const SMALL: bool>(isa: I, job: &Job) 
         // Fewer panels than T have as many more chains of sums each.
         while place.panel < end {
             let left = end - place.panel;
-            let done = if T == 8 && left >= 8 {
-                call::<I, _, SMALL>(isa, Stream::<8, 1, SMALL> { job, place });
+            let done = if const { T == 8 } && left >= 8 {
+                call::<I, _, K>(isa, Stream::<8, 1, K> { job, place, known: PhantomData });
                 8
-            } else if T == 8 && left >= 4 {
-                call::<I, _, SMALL>(isa, Stream::<4, 2, SMALL> { job, place });
+            } else if const { T == 8 } && left >= 4 {
+                call::<I, _, K>(isa, Stream::<4, 2, K> { job, place, known: PhantomData });
                 4
-            } else if T == 8 && left >= 2 {
-                call::<I, _, SMALL>(isa, Stream::<2, 4, SMALL> { job, place });
+            } else if const { T == 8 } && left >= 2 {
+                call::<I, _, K>(isa, Stream::<2, 4, K> { job, place, known: PhantomData });
                 2
-            } else if T == 8 {
-                call::<I, _, SMALL>(isa, Stream::<1, 8, SMALL> { job, place });
+            } else if const { T == 8 } {
+                call::<I, _, K>(isa, Stream::<1, 8, K> { job, place, known: PhantomData });
                 1
-            } else if T == 4 && left >= 4 {
-                call::<I, _, SMALL>(isa, Stream::<4, 1, SMALL> { job, place });
+            } else if const { T == 4 } && left >= 4 {
+                call::<I, _, K>(isa, Stream::<4, 1, K> { job, place, known: PhantomData });
                 4
-            } else if T == 4 && left >= 2 {
-                call::<I, _, SMALL>(isa, Stream::<2, 2, SMALL> { job, place });
+            } else if const { T == 4 } && left >= 2 {
+                call::<I, _, K>(isa, Stream::<2, 2, K> { job, place, known: PhantomData });
                 2
-            } else if T == 4 {
-                call::<I, _, SMALL>(isa, Stream::<1, 4, SMALL> { job, place });
+            } else if const { T == 4 } {
+                call::<I, _, K>(isa, Stream::<1, 4, K> { job, place, known: PhantomData });
                 1
-            } else if T == 2 && left >= 2 {
-                call::<I, _, SMALL>(isa, Stream::<2, 1, SMALL> { job, place });
+            } else if const { T == 2 } && left >= 2 {
+                call::<I, _, K>(isa, Stream::<2, 1, K> { job, place, known: PhantomData });
                 2
             } else {
-                call::<I, _, SMALL>(isa, Stream::<1, 1, SMALL> { job, place });
+                call::<I, _, K>(isa, Stream::<1, 1, K> { job, place, known: PhantomData });
                 1
             };
             place.panel += done;
@@ -237,12 +271,13 @@ unsafe fn streams<I: Isa, const T: usize, const SMALL: bool>(isa: I, job: &Job) 
 /// joined at the end.
 ///
 /// Made by [`streams`] only, of proved jobs.
-struct Stream<'a, const Q: usize, const C: usize, const SMALL: bool> {
+struct Stream<'a, const Q: usize, const C: usize, K: Known<MatMulSpec>> {
     job: &'a Job<'a>,
     place: Place,
+    known: PhantomData<K>,
 }
 
-impl<const Q: usize, const C: usize, const SMALL: bool> Task for Stream<'_, Q, C, SMALL> {
+impl<const Q: usize, const C: usize, K: Known<MatMulSpec>> Task for Stream<'_, Q, C, K> {
     type Output = ();
 
     #[inline(always)]
@@ -285,7 +320,7 @@ impl<const Q: usize, const C: usize, const SMALL: bool> Task for Stream<'_, Q, C
             half /= 2;
         }
         // SAFETY: the row and the columns of these panels exist.
-        unsafe { store::<I, 1, Q, SMALL>(isa, self.job, place, 1, &[sum[0]]) }
+        unsafe { store::<I, 1, Q, K>(isa, self.job, place, 1, &[sum[0]]) }
     }
 }
 
@@ -294,7 +329,7 @@ impl<const Q: usize, const C: usize, const SMALL: bool> Task for Stream<'_, Q, C
 /// # Safety
 /// As for [`run`]; `count ≤ R` rows from the place's, and its panels, exist.
 #[inline(always)]
-unsafe fn store<I: Isa, const R: usize, const Q: usize, const SMALL: bool>(
+unsafe fn store<I: Isa, const R: usize, const Q: usize, K: Known<MatMulSpec>>(
     isa: I,
     job: &Job,
     place: &Place,
@@ -355,7 +390,7 @@ unsafe fn store<I: Isa, const R: usize, const Q: usize, const SMALL: bool>(
             r_rows: &r_rows,
             r_step: 1,
         };
-        if SMALL { finish.finish(isa) } else { isa.call(Shared(finish)) }
+        isa.call(Shared(finish))
     }
 }
 

@@ -76,7 +76,7 @@ impl Case {
     fn run<I: Isa>(&self, isa: I, parts: usize) -> Vec<f32> {
         let mut y = vec![7.5; self.want.len()];
         for index in 0..parts {
-            isa.call(Layer(self.job(&mut y, Part { index, count: parts })));
+            isa.call(layer::SharedCode(self.job(&mut y, Part { index, count: parts })));
         }
         y
     }
@@ -133,6 +133,54 @@ fn products_agree_with_plain_loops() {
     }
 }
 
+/// Code of a shape's own, at every level, against the shared code.
+struct Own<S>(core::marker::PhantomData<S>);
+
+impl<S: Shape<MatMulSpec>> EachLevel for Own<S> {
+    fn at<I: Isa>(&mut self, isa: I) {
+        let case = Case::new(S::SPEC, &mut Random(47));
+        let (shared, mut own) = (case.run(isa, 1), vec![7.5; case.want.len()]);
+        for index in 0..2 {
+            isa.call(layer::OwnCode::<S, _>::new(case.job(&mut own, Part { index, count: 2 })));
+        }
+        assert!(shared == own, "{}: {:?}", I::LEVEL.name(), case.spec);
+    }
+}
+
+/// Two dense products of these extents.
+struct Fixed<const M: usize, const N: usize, const K: usize>;
+
+impl<const M: usize, const N: usize, const K: usize> Shape<MatMulSpec> for Fixed<M, N, K> {
+    const SPEC: MatMulSpec = MatMulSpec {
+        batch: 2,
+        m: M,
+        n: N,
+        k: K,
+        a_stride: K,
+        a_batch: M * K,
+        w_batch: 0,
+        y_stride: N,
+        y_batch: M * N,
+        r_stride: N,
+        r_batch: M * N,
+        ..DENSE
+    };
+}
+
+#[test]
+fn own_code_computes_the_same() {
+    fn check<S: Shape<MatMulSpec>>() {
+        each_level(&mut Own::<S>(core::marker::PhantomData));
+    }
+    // Rows that fill tiles, leave a short or a long rest, are one; panels of both parities.
+    check::<Fixed<28, 32, 5>>();
+    check::<Fixed<15, 40, 7>>();
+    check::<Fixed<26, 3, 1>>();
+    check::<Fixed<3, 17, 9>>();
+    check::<Fixed<1, 150, 20>>();
+    check::<Fixed<1, 10, 33>>();
+}
+
 #[test]
 fn large_products_agree_with_plain_loops() {
     // Both orders of tiles and blocks.
@@ -163,10 +211,15 @@ const DENSE: MatMulSpec = MatMulSpec {
 };
 
 /// `[1, 2] → [10, 200]` and its like, with bias, over its own input and added to itself.
-struct InPlace;
+struct InPlace<const OWN: bool>;
 
-impl MatMulLayer for InPlace {
+impl<const OWN: bool> Shape<MatMulSpec> for InPlace<OWN> {
     const SPEC: MatMulSpec = DENSE;
+    const OWN: layer::Own = if OWN { layer::Own::Everywhere } else { layer::Own::Nowhere };
+}
+
+impl<const OWN: bool> MatMulLayer for InPlace<OWN> {
+    type Shape = Self;
     const FORM: Form = Form::Overlap;
     type A = Slot<f32, 64, 6>;
     type W = Const<f32, 64, 32>;
@@ -188,16 +241,16 @@ fn a_layer_runs_in_place() {
     struct Run<'a>(&'a Blob<192>);
     impl EachLevel for Run<'_> {
         fn at<I: Isa>(&mut self, isa: I) {
-            for small in [false, true] {
+            for own in [false, true] {
                 let mut arena = Arena::<128>::new();
                 let mut mem = Mem::new(&mut arena);
                 let ((), (y,)) = mem.borrow::<(), (Slot<f32, 64, 6>,)>(self.0);
                 *y = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
                 for part in [Part { index: 0, count: 2 }, Part { index: 1, count: 2 }] {
-                    if small {
-                        run_small::<I, InPlace, 128, 192>(isa, &mut mem, self.0, part);
+                    if own {
+                        run::<I, InPlace<true>, 128, 192>(isa, &mut mem, self.0, part);
                     } else {
-                        run::<I, InPlace, 128, 192>(isa, &mut mem, self.0, part);
+                        run::<I, InPlace<false>, 128, 192>(isa, &mut mem, self.0, part);
                     }
                 }
                 let ((y,), _) = mem.borrow::<(Slot<f32, 64, 6>,), (Slot<f32, 0, 1>,)>(self.0);
@@ -228,7 +281,7 @@ fn matmul_speed() {
             for _ in 0..400 {
                 let start = std::time::Instant::now();
                 for _ in 0..4 {
-                    isa.call(Layer(self.0.job(&mut y, Part::ALL)));
+                    isa.call(layer::SharedCode(self.0.job(&mut y, Part::ALL)));
                 }
                 best = best.min(start.elapsed().as_secs_f64() / 4.0);
             }

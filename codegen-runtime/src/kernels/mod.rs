@@ -5,6 +5,7 @@ pub mod conv;
 mod conv_body;
 pub mod depthwise;
 mod depthwise_body;
+pub mod layer;
 pub mod matmul;
 mod matmul_body;
 pub mod norm;

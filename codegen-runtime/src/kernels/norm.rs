@@ -1,11 +1,10 @@
 //! Layer and root-mean-square normalisation of contiguous rows in `f32`: ONNX LayerNormalization and
 //! RMSNormalization. The variance is taken around the mean, in a second pass. The same bits at every level.
 
-use core::marker::PhantomData;
-
 use crate::blob::Blob;
 use crate::epilogue::load_strided;
-use crate::isa::{Isa, LANES, Task};
+use crate::isa::{Isa, LANES};
+use crate::kernels::layer::{self, Known, Shape};
 use crate::kernels::rows::{self, prove_row_operand, prove_rows};
 use crate::kernels::{Form, in_order, pointer, pointer_mut};
 use crate::math::single;
@@ -16,7 +15,7 @@ use crate::spec::{NormKind, NormSpec};
 /// A normalisation as an emitted layer states it.
 pub trait NormLayer: 'static {
     /// Extents and options.
-    const SPEC: NormSpec;
+    type Shape: Shape<NormSpec>;
     /// How the output lies to the input.
     const FORM: Form;
     /// Input, `[rows, len]`.
@@ -35,7 +34,7 @@ pub const fn safe_lead(_spec: &NormSpec) -> isize {
 }
 
 const fn prove<L: NormLayer, const N: usize, const M: usize>() {
-    let spec = &L::SPEC;
+    let spec = &L::Shape::SPEC;
     prove_rows::<L::X, L::Y>(L::FORM, spec.rows, spec.len, safe_lead(spec));
     assert!(!spec.scale || !matches!(L::Scale::SPACE, Space::Absent), "the scale is absent");
     assert!(!spec.bias || !matches!(L::Bias::SPACE, Space::Absent), "the bias is absent");
@@ -66,7 +65,7 @@ fn job<L: NormLayer, const N: usize, const M: usize>(
     const { prove::<L, N, M>() };
     let (arena, weights) = (mem.ptr(), blob.bytes().as_ptr());
     Job {
-        spec: const { &L::SPEC },
+        spec: const { &L::Shape::SPEC },
         x: pointer::<L::X>(arena, weights),
         scale: pointer::<L::Scale>(arena, weights),
         bias: pointer::<L::Bias>(arena, weights),
@@ -75,7 +74,7 @@ fn job<L: NormLayer, const N: usize, const M: usize>(
     }
 }
 
-/// Runs a part of the layer through code that all normalisations of a crate share.
+/// Runs a part of the layer.
 ///
 /// The build fails unless the extents fit the operands, and these lie to each other as the form says.
 #[inline(always)]
@@ -85,41 +84,22 @@ pub fn run<I: Isa, L: NormLayer, const N: usize, const M: usize>(
     blob: &Blob<M>,
     part: Part,
 ) {
-    isa.call(Layer(job::<L, N, M>(mem, blob, part)));
+    // SAFETY: the job was proved with the shape's spec where it was made.
+    unsafe { layer::run::<I, _, L::Shape>(isa, job::<L, N, M>(mem, blob, part)) }
 }
 
-/// The same through code of the layer's own, in which all extents are constants.
-#[inline(always)]
-pub fn run_small<I: Isa, L: NormLayer, const N: usize, const M: usize>(
-    isa: I,
-    mem: &mut Mem<N>,
-    blob: &Blob<M>,
-    part: Part,
-) {
-    isa.call(SmallLayer::<L>(job::<L, N, M>(mem, blob, part), PhantomData));
-}
-
-struct Layer<'a>(Job<'a>);
-
-impl Task for Layer<'_> {
-    type Output = ();
+impl layer::Job for Job<'_> {
+    type Spec = NormSpec;
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        // SAFETY: a job's addresses and spec were proved against each other where it was made.
-        unsafe { body(isa, &self.0) }
+    fn shaped<S: Shape<NormSpec>>(self) -> Self {
+        Job { spec: const { &S::SPEC }, ..self }
     }
-}
-
-struct SmallLayer<L>(Job<'static>, PhantomData<L>);
-
-impl<L: NormLayer> Task for SmallLayer<L> {
-    type Output = ();
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        // SAFETY: as for `Layer`.
-        unsafe { body(isa, &Job { spec: const { &L::SPEC }, ..self.0 }) }
+    unsafe fn run<I: Isa, K: Known<NormSpec>>(&self, isa: I) {
+        // SAFETY: passed on.
+        unsafe { body(isa, self) }
     }
 }
 

@@ -41,7 +41,7 @@ impl EachLevel for Check {
             let mut y = if in_place { self.x.clone() } else { vec![7.5; want.len()] };
             let out = y.as_mut_ptr();
             for index in 0..parts {
-                isa.call(Layer(Job {
+                isa.call(layer::SharedCode(Job {
                     spec: &self.spec,
                     x: if in_place { out.cast_const() } else { self.x.as_ptr() },
                     scale: self.scale.as_ptr(),
@@ -84,11 +84,16 @@ fn rows_agree_with_doubles_and_between_levels() {
     }
 }
 
-struct Small;
+struct Small<const OWN: bool>;
 
-impl NormLayer for Small {
+impl<const OWN: bool> Shape<NormSpec> for Small<OWN> {
     const SPEC: NormSpec =
         NormSpec { kind: NormKind::Rms, rows: 2, len: 2, epsilon: 0.0, scale: true, bias: false };
+    const OWN: layer::Own = if OWN { layer::Own::Everywhere } else { layer::Own::Nowhere };
+}
+
+impl<const OWN: bool> NormLayer for Small<OWN> {
+    type Shape = Self;
     const FORM: Form = Form::Overlap;
     type X = Slot<f32, 0, 4>;
     type Scale = Const<f32, 0, 2>;
@@ -99,16 +104,16 @@ impl NormLayer for Small {
 #[test]
 fn a_layer_runs_in_place() {
     let blob = Blob::new([0, 0, 128, 63, 0, 0, 0, 64]);
-    for small in [false, true] {
+    for own in [false, true] {
         let mut arena = Arena::<64>::new();
         let mut mem = Mem::new(&mut arena);
         let (_, (x,)) = mem.borrow::<(), (Slot<f32, 0, 4>,)>(&blob);
         *x = [3.0, 3.0, -0.5, 0.5];
         let isa = crate::isa::Scalar::TOKEN;
-        if small {
-            run_small::<_, Small, 64, 8>(isa, &mut mem, &blob, Part::ALL);
+        if own {
+            run::<_, Small<true>, 64, 8>(isa, &mut mem, &blob, Part::ALL);
         } else {
-            run::<_, Small, 64, 8>(isa, &mut mem, &blob, Part::ALL);
+            run::<_, Small<false>, 64, 8>(isa, &mut mem, &blob, Part::ALL);
         }
         let ((y,), _) = mem.borrow::<(Slot<f32, 0, 4>,), (Slot<f32, 32, 1>,)>(&blob);
         assert_eq!(*y, [1.0, 2.0, -1.0, 2.0]);

@@ -2,7 +2,8 @@
 //! [`pack::Gemm`], one batch behind the other.
 
 use crate::blob::Blob;
-use crate::isa::{Isa, LANES, Task};
+use crate::isa::{Isa, LANES};
+use crate::kernels::layer::{self, Known, Shape};
 use crate::kernels::spatial::prove_apart;
 use crate::kernels::{Form, pointer, pointer_mut};
 use crate::mem::{Mem, Part};
@@ -14,7 +15,7 @@ use crate::spec::{PackSpec, View};
 /// A packing as an emitted layer states it.
 pub trait PackLayer: 'static {
     /// Extents and strides.
-    const SPEC: PackSpec;
+    type Shape: Shape<PackSpec>;
     /// How the output lies to the input: never over it.
     const FORM: Form;
     /// Plain matrices.
@@ -33,7 +34,7 @@ const fn layout(spec: &PackSpec) -> pack::Gemm {
 }
 
 const fn prove<L: PackLayer, const N: usize, const M: usize>() {
-    let spec = &L::SPEC;
+    let spec = &L::Shape::SPEC;
     let x = View {
         offset: spec.offset,
         batch: spec.batch,
@@ -55,7 +56,7 @@ const fn prove<L: PackLayer, const N: usize, const M: usize>() {
     L::Y::SPAN.prove_inside(N, M);
 }
 
-/// Packs a part of the panels, through code that all packings of a crate share.
+/// Packs a part of the panels.
 ///
 /// The build fails unless the extents fit the slots, and these share no byte.
 #[inline(always)]
@@ -67,27 +68,35 @@ pub fn run<I: Isa, L: PackLayer, const N: usize, const M: usize>(
 ) {
     const { prove::<L, N, M>() };
     let arena = mem.ptr();
-    isa.call(Layer {
-        spec: const { &L::SPEC },
+    let job = Job {
+        spec: const { &L::Shape::SPEC },
         x: pointer::<L::X>(arena, blob.bytes().as_ptr()),
         y: pointer_mut::<L::Y>(arena),
         part,
-    });
+    };
+    // SAFETY: the layer was proved with the shape's spec.
+    unsafe { layer::run::<I, _, L::Shape>(isa, job) }
 }
 
 /// A packing with every address resolved. Made by [`run`] only, of layers that [`prove`] passed.
-struct Layer<'a> {
+#[derive(Clone, Copy)]
+struct Job<'a> {
     spec: &'a PackSpec,
     x: *const f32,
     y: *mut f32,
     part: Part,
 }
 
-impl Task for Layer<'_> {
-    type Output = ();
+impl layer::Job for Job<'_> {
+    type Spec = PackSpec;
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
+    fn shaped<S: Shape<PackSpec>>(self) -> Self {
+        Job { spec: const { &S::SPEC }, ..self }
+    }
+
+    #[inline(always)]
+    unsafe fn run<I: Isa, K: Known<PackSpec>>(&self, isa: I) {
         let PackSpec { batch, k, n, offset, batch_stride, k_stride, n_stride } = *self.spec;
         let panels = n.div_ceil(LANES);
         let (first, last) = self.part.share(batch * panels);
@@ -184,7 +193,7 @@ mod tests {
                 let out = y.as_mut_ptr();
                 for index in 0..count {
                     let part = Part { index, count };
-                    isa.call(Layer { spec: &self.spec, x: self.x.as_ptr(), y: out, part });
+                    isa.call(layer::SharedCode(Job { spec: &self.spec, x: self.x.as_ptr(), y: out, part }));
                 }
                 assert_eq!(y, self.want, "{} for {:?}", I::LEVEL.name(), self.spec);
             }
@@ -218,9 +227,13 @@ mod tests {
 
     struct Turned;
 
-    impl PackLayer for Turned {
+    impl Shape<PackSpec> for Turned {
         const SPEC: PackSpec =
             PackSpec { batch: 1, k: 2, n: 3, offset: 0, batch_stride: 0, k_stride: 1, n_stride: 2 };
+    }
+
+    impl PackLayer for Turned {
+        type Shape = Self;
         const FORM: Form = Form::Disjoint;
         type X = Slot<f32, 128, 6>;
         type Y = Slot<f32, 0, 32>;

@@ -1,11 +1,10 @@
 //! Pooling in `f32`: ONNX MaxPool, AveragePool, GlobalMaxPool and GlobalAveragePool in one to three
 //! dimensions. Vectors run over channels; taps outside the image are never read.
 
-use core::marker::PhantomData;
-
 use crate::blob::Blob;
 use crate::epilogue::{activate, load_strided, store_strided};
-use crate::isa::{Isa, LANES, Task};
+use crate::isa::{Isa, LANES};
+use crate::kernels::layer::{self, Known, Shape};
 use crate::kernels::spatial::{Window, prove_form, prove_views, safe_lead as spatial_lead};
 use crate::kernels::{Form, in_order, pointer, pointer_mut};
 use crate::mem::{Mem, Part};
@@ -16,7 +15,7 @@ use crate::spec::{Activation, PoolKind, PoolSpec};
 /// A pooling as an emitted layer states it.
 pub trait PoolLayer: 'static {
     /// Extents and options.
-    const SPEC: PoolSpec;
+    type Shape: Shape<PoolSpec>;
     /// How the output lies to the input.
     const FORM: Form;
     /// Input.
@@ -39,7 +38,7 @@ pub const fn safe_lead(spec: &PoolSpec) -> Option<isize> {
 }
 
 const fn prove<L: PoolLayer, const N: usize, const M: usize>() {
-    let spec = &L::SPEC;
+    let spec = &L::Shape::SPEC;
     prove_views::<L::X, L::Y>(&window(spec), &spec.x, &spec.y);
     assert!(spec.x.channels == spec.y.channels, "input and output differ in channels");
     assert!(!matches!(spec.activation, Activation::PRelu), "pooling has no slopes");
@@ -66,14 +65,14 @@ fn job<L: PoolLayer, const N: usize, const M: usize>(
     const { prove::<L, N, M>() };
     let arena = mem.ptr();
     Job {
-        spec: const { &L::SPEC },
+        spec: const { &L::Shape::SPEC },
         x: pointer::<L::X>(arena, blob.bytes().as_ptr()),
         y: pointer_mut::<L::Y>(arena),
         part: in_order(part, L::FORM),
     }
 }
 
-/// Runs a part of the layer through code that all poolings of a crate share.
+/// Runs a part of the layer.
 ///
 /// The build fails unless everything that the spec can touch lies in its slot, and the slots lie to
 /// each other as the form says.
@@ -84,41 +83,22 @@ pub fn run<I: Isa, L: PoolLayer, const N: usize, const M: usize>(
     blob: &Blob<M>,
     part: Part,
 ) {
-    isa.call(Layer(job::<L, N, M>(mem, blob, part)));
+    // SAFETY: the job was proved with the shape's spec where it was made.
+    unsafe { layer::run::<I, _, L::Shape>(isa, job::<L, N, M>(mem, blob, part)) }
 }
 
-/// The same through code of the layer's own, in which all extents are constants.
-#[inline(always)]
-pub fn run_small<I: Isa, L: PoolLayer, const N: usize, const M: usize>(
-    isa: I,
-    mem: &mut Mem<N>,
-    blob: &Blob<M>,
-    part: Part,
-) {
-    isa.call(SmallLayer::<L>(job::<L, N, M>(mem, blob, part), PhantomData));
-}
-
-struct Layer<'a>(Job<'a>);
-
-impl Task for Layer<'_> {
-    type Output = ();
+impl layer::Job for Job<'_> {
+    type Spec = PoolSpec;
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        // SAFETY: a job's addresses and spec were proved against each other where it was made.
-        unsafe { body(isa, &self.0) }
+    fn shaped<S: Shape<PoolSpec>>(self) -> Self {
+        Job { spec: const { &S::SPEC }, ..self }
     }
-}
-
-struct SmallLayer<L>(Job<'static>, PhantomData<L>);
-
-impl<L: PoolLayer> Task for SmallLayer<L> {
-    type Output = ();
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        // SAFETY: as for `Layer`.
-        unsafe { body(isa, &Job { spec: const { &L::SPEC }, ..self.0 }) }
+    unsafe fn run<I: Isa, K: Known<PoolSpec>>(&self, isa: I) {
+        // SAFETY: passed on.
+        unsafe { body(isa, self) }
     }
 }
 

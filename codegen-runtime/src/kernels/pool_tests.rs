@@ -59,7 +59,7 @@ impl EachLevel for Check {
             let out = y.as_mut_ptr();
             for index in 0..count {
                 let part = Part { index, count };
-                isa.call(Layer(Job { spec: &self.spec, x: self.x.as_ptr(), y: out, part }));
+                isa.call(layer::SharedCode(Job { spec: &self.spec, x: self.x.as_ptr(), y: out, part }));
             }
             for (got, want) in y.iter().zip(&want) {
                 let same = got == want || (got.is_nan() && want.is_nan());
@@ -111,7 +111,7 @@ fn pooling_agrees_with_plain_loops() {
 }
 
 /// Maxima of pairs, written over the front of the input.
-struct Pairs;
+struct Pairs<const OWN: bool>;
 
 const PAIRS: PoolSpec = PoolSpec {
     kind: PoolKind::Max,
@@ -125,8 +125,13 @@ const PAIRS: PoolSpec = PoolSpec {
     activation: Activation::None,
 };
 
-impl PoolLayer for Pairs {
+impl<const OWN: bool> Shape<PoolSpec> for Pairs<OWN> {
     const SPEC: PoolSpec = PAIRS;
+    const OWN: layer::Own = if OWN { layer::Own::Everywhere } else { layer::Own::Nowhere };
+}
+
+impl<const OWN: bool> PoolLayer for Pairs<OWN> {
+    type Shape = Self;
     const FORM: Form = Form::Overlap;
     type X = Slot<f32, 0, 6>;
     type Y = Slot<f32, 0, 3>;
@@ -136,16 +141,16 @@ impl PoolLayer for Pairs {
 fn a_layer_runs_over_its_input() {
     assert!(safe_lead(&PAIRS).is_some_and(|lead| lead <= 0));
     let blob = Blob::new([]);
-    for small in [false, true] {
+    for own in [false, true] {
         let mut arena = Arena::<64>::new();
         let mut mem = Mem::new(&mut arena);
         let (_, (x,)) = mem.borrow::<(), (Slot<f32, 0, 6>,)>(&blob);
         *x = [1.0, 2.0, 4.0, 3.0, -5.0, f32::NAN];
         let isa = crate::isa::Scalar::TOKEN;
-        if small {
-            run_small::<_, Pairs, 64, 0>(isa, &mut mem, &blob, Part::ALL);
+        if own {
+            run::<_, Pairs<true>, 64, 0>(isa, &mut mem, &blob, Part::ALL);
         } else {
-            run::<_, Pairs, 64, 0>(isa, &mut mem, &blob, Part::ALL);
+            run::<_, Pairs<false>, 64, 0>(isa, &mut mem, &blob, Part::ALL);
         }
         let ((y,), _) = mem.borrow::<(Slot<f32, 0, 3>,), (Slot<f32, 32, 1>,)>(&blob);
         assert_eq!(y[..2], [2.0, 4.0]);

@@ -3,11 +3,10 @@
 //! Contiguous rows are taken 16 values at a time; with elements behind the axis, 16 of these neighbours
 //! are done together. A row with NaN becomes NaN.
 
-use core::marker::PhantomData;
-
 use crate::blob::Blob;
 use crate::epilogue::{load_strided, store_strided};
-use crate::isa::{Isa, LANES, Task};
+use crate::isa::{Isa, LANES};
+use crate::kernels::layer::{self, Known, Shape};
 use crate::kernels::rows::{self, prove_rows};
 use crate::kernels::{Form, in_order, pointer, pointer_mut};
 use crate::math::formula::{self, Lanes};
@@ -20,7 +19,7 @@ use crate::spec::SoftmaxSpec;
 /// A softmax as an emitted layer states it.
 pub trait SoftmaxLayer: 'static {
     /// Extents and options.
-    const SPEC: SoftmaxSpec;
+    type Shape: Shape<SoftmaxSpec>;
     /// How the output lies to the input.
     const FORM: Form;
     /// Input, `[outer, len, inner]`.
@@ -37,7 +36,7 @@ pub const fn safe_lead(spec: &SoftmaxSpec) -> isize {
 }
 
 const fn prove<L: SoftmaxLayer, const N: usize, const M: usize>() {
-    let spec = &L::SPEC;
+    let spec = &L::Shape::SPEC;
     prove_rows::<L::X, L::Y>(L::FORM, spec.outer, spec.len * spec.inner, safe_lead(spec));
     L::X::SPAN.prove_inside(N, M);
     L::Y::SPAN.prove_inside(N, M);
@@ -60,14 +59,14 @@ fn job<L: SoftmaxLayer, const N: usize, const M: usize>(
     const { prove::<L, N, M>() };
     let arena = mem.ptr();
     Job {
-        spec: const { &L::SPEC },
+        spec: const { &L::Shape::SPEC },
         x: pointer::<L::X>(arena, blob.bytes().as_ptr()),
         y: pointer_mut::<L::Y>(arena),
         part: in_order(part, L::FORM),
     }
 }
 
-/// Runs a part of the layer through code that all softmaxes of a crate share.
+/// Runs a part of the layer.
 ///
 /// The build fails unless the extents fit the slots, and these lie to each other as the form says.
 #[inline(always)]
@@ -77,41 +76,22 @@ pub fn run<I: Isa, L: SoftmaxLayer, const N: usize, const M: usize>(
     blob: &Blob<M>,
     part: Part,
 ) {
-    isa.call(Layer(job::<L, N, M>(mem, blob, part)));
+    // SAFETY: the job was proved with the shape's spec where it was made.
+    unsafe { layer::run::<I, _, L::Shape>(isa, job::<L, N, M>(mem, blob, part)) }
 }
 
-/// The same through code of the layer's own, in which all extents are constants.
-#[inline(always)]
-pub fn run_small<I: Isa, L: SoftmaxLayer, const N: usize, const M: usize>(
-    isa: I,
-    mem: &mut Mem<N>,
-    blob: &Blob<M>,
-    part: Part,
-) {
-    isa.call(SmallLayer::<L>(job::<L, N, M>(mem, blob, part), PhantomData));
-}
-
-struct Layer<'a>(Job<'a>);
-
-impl Task for Layer<'_> {
-    type Output = ();
+impl layer::Job for Job<'_> {
+    type Spec = SoftmaxSpec;
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        // SAFETY: a job's addresses and spec were proved against each other where it was made.
-        unsafe { body(isa, &self.0) }
+    fn shaped<S: Shape<SoftmaxSpec>>(self) -> Self {
+        Job { spec: const { &S::SPEC }, ..self }
     }
-}
-
-struct SmallLayer<L>(Job<'static>, PhantomData<L>);
-
-impl<L: SoftmaxLayer> Task for SmallLayer<L> {
-    type Output = ();
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        // SAFETY: as for `Layer`.
-        unsafe { body(isa, &Job { spec: const { &L::SPEC }, ..self.0 }) }
+    unsafe fn run<I: Isa, K: Known<SoftmaxSpec>>(&self, isa: I) {
+        // SAFETY: passed on.
+        unsafe { body(isa, self) }
     }
 }
 

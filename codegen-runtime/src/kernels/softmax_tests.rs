@@ -38,7 +38,7 @@ impl EachLevel for Check {
             let x = if in_place { out.cast_const() } else { self.x.as_ptr() };
             for index in 0..parts {
                 let part = Part { index, count: parts };
-                isa.call(Layer(Job { spec: &self.spec, x, y: out, part }));
+                isa.call(layer::SharedCode(Job { spec: &self.spec, x, y: out, part }));
             }
             for (got, want) in y.iter().zip(&want) {
                 let least = if self.spec.log { 1.0 } else { 1e-3 };
@@ -67,10 +67,15 @@ fn softmax_agrees_with_doubles_and_between_levels() {
     }
 }
 
-struct InPlace;
+struct InPlace<const OWN: bool>;
 
-impl SoftmaxLayer for InPlace {
+impl<const OWN: bool> Shape<SoftmaxSpec> for InPlace<OWN> {
     const SPEC: SoftmaxSpec = SoftmaxSpec { outer: 2, len: 3, inner: 1, log: false };
+    const OWN: layer::Own = if OWN { layer::Own::Everywhere } else { layer::Own::Nowhere };
+}
+
+impl<const OWN: bool> SoftmaxLayer for InPlace<OWN> {
+    type Shape = Self;
     const FORM: Form = Form::Overlap;
     type X = Slot<f32, 64, 6>;
     type Y = Slot<f32, 60, 6>;
@@ -79,16 +84,16 @@ impl SoftmaxLayer for InPlace {
 #[test]
 fn a_layer_overlaps_its_input_and_nan_takes_its_row() {
     let blob = Blob::new([]);
-    for small in [false, true] {
+    for own in [false, true] {
         let mut arena = Arena::<128>::new();
         let mut mem = Mem::new(&mut arena);
         let (_, (x,)) = mem.borrow::<(), (Slot<f32, 64, 6>,)>(&blob);
         *x = [1.0, 1.0, f32::NAN, 5.0, 5.0, f32::NEG_INFINITY];
         let isa = crate::isa::Scalar::TOKEN;
-        if small {
-            run_small::<_, InPlace, 128, 0>(isa, &mut mem, &blob, Part::ALL);
+        if own {
+            run::<_, InPlace<true>, 128, 0>(isa, &mut mem, &blob, Part::ALL);
         } else {
-            run::<_, InPlace, 128, 0>(isa, &mut mem, &blob, Part::ALL);
+            run::<_, InPlace<false>, 128, 0>(isa, &mut mem, &blob, Part::ALL);
         }
         let ((y,), _) = mem.borrow::<(Slot<f32, 60, 6>,), (Slot<f32, 0, 1>,)>(&blob);
         assert!(y[..3].iter().all(|v| v.is_nan()));

@@ -49,6 +49,19 @@ impl Window {
         let last = if last < outputs { last } else { outputs };
         (if first < last { first } else { last }, last)
     }
+
+    /// Whether all taps of all outputs lie inside the image.
+    pub const fn stays_inside(&self, x: &View, y: &View) -> bool {
+        let mut axis = 0;
+        while axis < 3 {
+            let (first, last) = self.interior(axis, y.extent[axis], x.extent[axis]);
+            if first > 0 || last < y.extent[axis] {
+                return false;
+            }
+            axis += 1;
+        }
+        true
+    }
 }
 
 /// `⌈distance / step⌉`, without a division for the usual step of 1.

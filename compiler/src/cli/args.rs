@@ -2,7 +2,7 @@
 
 use crate::config::{Config, ModelConfig, parse_levels};
 use crate::diag::{Code, Diagnostic, Diagnostics};
-use crate::emit::Runtime;
+use crate::emit::{Runtime, Specialise};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -69,6 +69,9 @@ pub struct ModelArgs {
     /// Target triple; decides the default levels
     #[arg(long, value_name = "TRIPLE")]
     pub target: Option<String>,
+    /// Layers that get code of their own, with constant extents: `auto` (the small ones), `never`, `always`
+    #[arg(long, value_name = "WHICH", default_value = "auto")]
+    pub specialise: Specialise,
     /// Run no optimising pass
     #[arg(long)]
     pub no_passes: bool,
@@ -285,6 +288,7 @@ impl ModelArgs {
     pub fn config(&self) -> Result<Config, Diagnostics> {
         let mut config = Config::new().levels(parse_levels(&self.level)?);
         config.target = self.target.clone();
+        config.specialise = self.specialise;
         config.no_passes = self.no_passes;
         Ok(config)
     }

@@ -52,7 +52,7 @@ pub fn bench(args: &BenchArgs) -> Result<(), Diagnostics> {
         .rfind(|l| l.available())
         .ok_or_else(|| environment("this machine has none of the levels asked for"))?;
     let mut harness = Harness::new(args.build_dir.as_deref())?;
-    let places = harness.add(&[&compiled], &levels)?;
+    let places = harness.add(&[&compiled], &config)?;
     let place = places.first().cloned().ok_or_else(|| environment("nothing was generated"))?;
     let build_seconds = harness.build()?;
     let dir = harness.scratch();

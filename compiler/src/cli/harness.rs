@@ -6,6 +6,7 @@
 //! whole suite and a benchmark's rounds.
 
 use super::environment;
+use crate::config::Config;
 use crate::diag::{Diagnostic, Diagnostics};
 use crate::emit::{EmitOptions, Meta, ModelUnit, Runtime};
 use crate::ir::{DType, Tensor};
@@ -57,8 +58,8 @@ impl Harness {
         self.root.join("data")
     }
 
-    /// Writes a package of these models; module names are the models' own, made unique by number.
-    pub fn add(&mut self, models: &[&Compiled], levels: &[Level]) -> Result<Vec<Place>, Diagnostics> {
+    /// Writes a package of these models, as the configuration says; modules go by number.
+    pub fn add(&mut self, models: &[&Compiled], config: &Config) -> Result<Vec<Place>, Diagnostics> {
         let package = format!("group{:02}", self.packages.len());
         let modules: Vec<String> = (0..models.len()).map(|i| format!("case{i:03}")).collect();
         // Names of a suite's cases may collide; numbers do not.
@@ -70,7 +71,7 @@ impl Harness {
         let units: Vec<ModelUnit<'_>> =
             models.iter().zip(&metas).map(|(m, meta)| ModelUnit { meta, ..m.unit() }).collect();
         let options =
-            EmitOptions { package: package.clone(), levels: levels.to_vec(), runtime: Runtime::Module };
+            EmitOptions { package: package.clone(), runtime: Runtime::Module, ..config.emit_options(None) };
         let files = crate::emit::package(&units, &options).map_err(Diagnostic::from)?;
         let dir = self.root.join("crates").join(&package);
         for file in files.iter().filter(|f| !f.path.starts_with("tests/")) {

@@ -7,6 +7,7 @@
 //! level = "scalar,v3"        # optional, as on the command line
 //! target = "thumbv7em-none-eabihf"
 //! runtime = "vendored"
+//! specialise = "auto"        # which layers get code of their own: auto, never, always
 //!
 //! [[model]]
 //! path = "models/person.onnx"
@@ -43,6 +44,7 @@ struct Package {
     level: Option<String>,
     target: Option<String>,
     runtime: Option<String>,
+    specialise: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -98,6 +100,10 @@ pub fn read(path: &Path) -> Result<Manifest, Diagnostics> {
     match parse_runtime(file.package.runtime.as_deref().unwrap_or("vendored")) {
         Ok(runtime) => config.runtime = runtime,
         Err(d) => problems.push(d),
+    }
+    match file.package.specialise.as_deref().unwrap_or("auto").parse() {
+        Ok(specialise) => config.specialise = specialise,
+        Err(e) => problems.push(bad(path, format!("specialise {e}"))),
     }
     let mut data = Vec::new();
     for entry in file.model {

@@ -2,6 +2,7 @@
 //! others nothing.
 
 use super::harness::{Harness, Place, Runner};
+use crate::config::Config;
 use crate::diag::Diagnostics;
 use crate::ir::{DType, Tensor};
 use crate::pipeline::Compiled;
@@ -16,7 +17,7 @@ const STEPS_PER_PACKAGE: usize = 150;
 /// Models on their way into packages. Each is known by a number of the caller's.
 pub struct Packages {
     harness: Harness,
-    levels: Vec<Level>,
+    config: Config,
     open: Vec<(usize, Compiled)>,
     steps: usize,
     /// Where each went, or why it is nowhere.
@@ -26,9 +27,9 @@ pub struct Packages {
 
 impl Packages {
     /// None yet; they are written to `dir`, or to a temporary folder.
-    pub fn new(dir: Option<&Path>, levels: Vec<Level>) -> Result<Self, Diagnostics> {
+    pub fn new(dir: Option<&Path>, config: Config) -> Result<Self, Diagnostics> {
         let harness = Harness::new(dir)?;
-        Ok(Packages { harness, levels, open: Vec::new(), steps: 0, places: BTreeMap::new(), runner: None })
+        Ok(Packages { harness, config, open: Vec::new(), steps: 0, places: BTreeMap::new(), runner: None })
     }
 
     /// Adds a model; it is written out when its package is full.
@@ -46,7 +47,7 @@ impl Packages {
         let models = std::mem::take(&mut self.open);
         self.steps = 0;
         let all: Vec<&Compiled> = models.iter().map(|(_, m)| m).collect();
-        if let Ok(places) = if all.is_empty() { Ok(Vec::new()) } else { self.harness.add(&all, &self.levels) }
+        if let Ok(places) = if all.is_empty() { Ok(Vec::new()) } else { self.harness.add(&all, &self.config) }
         {
             self.places.extend(models.iter().map(|(n, _)| *n).zip(places.into_iter().map(Ok)));
             return;
@@ -58,7 +59,7 @@ impl Packages {
     }
 
     fn alone(&mut self, model: &Compiled) -> Result<Place, String> {
-        let places = self.harness.add(&[model], &self.levels).map_err(|d| d.to_string())?;
+        let places = self.harness.add(&[model], &self.config).map_err(|d| d.to_string())?;
         places.into_iter().next().ok_or_else(|| "nothing was generated".to_owned())
     }
 
@@ -107,7 +108,7 @@ impl Packages {
 
     /// Levels to run: those generated that this machine has.
     pub fn runnable(&self) -> Vec<Level> {
-        self.levels.iter().copied().filter(|l| l.available()).collect()
+        self.config.effective_levels().into_iter().filter(|l| l.available()).collect()
     }
 
     /// Runs one inference of a model. A message stands for whatever went wrong, a fault included.

@@ -58,7 +58,7 @@ pub fn verify(args: &VerifyArgs) -> Result<(), Diagnostics> {
             .into());
     }
     let mut reports: BTreeMap<usize, CaseReport> = BTreeMap::new();
-    let mut packages = Packages::new(args.build_dir.as_deref(), base.effective_levels())?;
+    let mut packages = Packages::new(args.build_dir.as_deref(), base.clone())?;
     let mut ready = Vec::new();
     for (b, batch) in cases.chunks(BATCH).enumerate() {
         let prepared = in_parallel(batch, |(_, case)| {

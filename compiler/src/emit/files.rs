@@ -317,6 +317,7 @@ pub(super) fn provenance(
         "version": VERSION,
         "package": options.package,
         "levels": levels,
+        "specialise": options.specialise.name(),
         "models": models,
         "files": hashes,
     });

@@ -93,6 +93,45 @@ pub struct EmitOptions {
     pub levels: Vec<Level>,
     /// Where the runtime comes from.
     pub runtime: Runtime,
+    /// Which layers get code of their own.
+    pub specialise: Specialise,
+}
+
+/// Which layers of the kernel families get code of their own, in which every extent is a constant, in place of the
+/// microkernels that a crate's layers share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Specialise {
+    /// Those so small that loop control and addresses are their cost.
+    #[default]
+    Auto,
+    /// None: the least code.
+    Never,
+    /// All: for comparisons; large layers gain nothing and cost their build.
+    Always,
+}
+
+impl Specialise {
+    /// As in options: `auto`, `never`, `always`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Specialise::Auto => "auto",
+            Specialise::Never => "never",
+            Specialise::Always => "always",
+        }
+    }
+}
+
+impl std::str::FromStr for Specialise {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Specialise::Auto),
+            "never" => Ok(Specialise::Never),
+            "always" => Ok(Specialise::Always),
+            _ => Err(format!("`{text}`: expected `auto`, `never` or `always`")),
+        }
+    }
 }
 
 /// Where a generated crate's runtime comes from.

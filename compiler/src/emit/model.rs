@@ -84,7 +84,7 @@ fn module(unit: &ModelUnit<'_>, options: &EmitOptions) -> Result<Module, EmitErr
     let schedule = unit.schedule;
     let name = names::module(unit.meta.module.as_deref(), &schedule.name)?;
     let operands = Operands::new(schedule, unit.plan)?;
-    let layers = layers(&operands)?;
+    let layers = layers(&operands, &kernels::Shapes::new(&schedule.steps, options))?;
     let api = Api::new(unit, &operands, &name, &layers.calls, options)?;
     let mut sources = layers.sources;
     let mut plan_items = vec!["use super::rt;".to_owned()];
@@ -108,7 +108,7 @@ struct Layers {
     calls: Vec<kernels::Layer>,
 }
 
-fn layers(operands: &Operands<'_>) -> Result<Layers, EmitError> {
+fn layers(operands: &Operands<'_>, shapes: &kernels::Shapes) -> Result<Layers, EmitError> {
     let steps = &operands.schedule.steps;
     let mut sources = Vec::new();
     let mut calls = Vec::new();
@@ -118,7 +118,7 @@ fn layers(operands: &Operands<'_>) -> Result<Layers, EmitError> {
         let module = names::ident(&name);
         let mut texts = Vec::new();
         for (i, step) in steps_of_file.iter().enumerate() {
-            let layer = kernels::layer(operands, chunk * FILE_LAYERS + i, step, &module)?;
+            let layer = kernels::layer(operands, chunk * FILE_LAYERS + i, step, &module, shapes)?;
             texts.push(layer.text.clone());
             calls.push(layer);
         }

@@ -96,7 +96,12 @@ fn pointwise() -> (Schedule, Plan, PlanTable, Meta) {
 }
 
 fn options() -> EmitOptions {
-    EmitOptions { package: "point".into(), levels: vec![Level::V4], runtime: Runtime::Module }
+    EmitOptions {
+        package: "point".into(),
+        levels: vec![Level::V4],
+        runtime: Runtime::Module,
+        specialise: Specialise::Auto,
+    }
 }
 
 fn text<'a>(files: &'a [File], path: &str) -> &'a str {
@@ -123,7 +128,7 @@ use super::{plan, rt, weights};
 /// Reads arena 0..48, weights 0..96, 128..192; writes arena 64..128.
 pub(super) struct Layer000Conv;
 
-impl rt::kernels::conv::ConvLayer for Layer000Conv {
+impl rt::kernels::layer::Shape<rt::spec::ConvSpec> for Layer000Conv {
     const SPEC: rt::spec::ConvSpec = rt::spec::ConvSpec {
         x: rt::spec::View::channels_last(1, [1, 2, 2], 3),
         y: rt::spec::View::channels_last(1, [1, 2, 2], 4),
@@ -143,6 +148,11 @@ impl rt::kernels::conv::ConvLayer for Layer000Conv {
             },
         },
     };
+    const OWN: rt::kernels::layer::Own = rt::kernels::layer::Own::Vectors;
+}
+
+impl rt::kernels::conv::ConvLayer for Layer000Conv {
+    type Shape = Self;
     const FORM: rt::kernels::Form = rt::kernels::Form::Disjoint;
     type X = plan::B000;
     type W = weights::W000;
@@ -182,6 +192,19 @@ fn the_interface_has_shapes_without_the_batch() {
     }
     let root = text(&files, "src/lib.rs");
     assert!(root.contains("#![no_std]") && root.contains("pub use self::point_wise::*;"), "{root}");
+}
+
+#[test]
+fn code_of_its_own_is_an_option() {
+    let layers = |specialise, levels: &[Level]| {
+        let options = EmitOptions { specialise, levels: levels.to_vec(), ..options() };
+        let files = with_unit(|u| package(&[u], &options)).unwrap();
+        text(&files, "src/point_wise/layers.rs").to_owned()
+    };
+    assert!(!layers(Specialise::Never, &[Level::V3]).contains("OWN"));
+    assert!(layers(Specialise::Always, &[Level::V3]).contains("Own::Vectors;"));
+    // Without vectors, the scalar level is what the crate is for.
+    assert!(layers(Specialise::Auto, &[Level::Scalar]).contains("Own::Everywhere;"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ static WEIGHTS: Blob<64> = Blob::new([0; 64]);
 
 struct Layer;
 
-impl conv::ConvLayer for Layer {
+impl conv::Shape<ConvSpec> for Layer {
     const SPEC: ConvSpec = ConvSpec {
         x: View::channels_last(1, [1, 9, 9], 1),
         y: View::channels_last(1, [1, 9, 9], 16),
@@ -20,6 +20,10 @@ impl conv::ConvLayer for Layer {
         groups: 1,
         epilogue: Epilogue::NONE,
     };
+}
+
+impl conv::ConvLayer for Layer {
+    type Shape = Self;
     const FORM: Form = Form::Disjoint;
     type X = Slot<f32, 0, 64>;
     type W = Const<f32, 0, 16>;

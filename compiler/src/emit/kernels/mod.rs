@@ -12,12 +12,14 @@ mod norm;
 mod pack;
 mod pool;
 mod routine;
+mod shapes;
 mod softmax;
 mod spec;
 
 use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 
+pub(super) use self::shapes::Shapes;
 use super::operands::{Operands, range};
 use super::{EmitError, format, names};
 use crate::kernel::{Kernel, Operand};
@@ -50,6 +52,7 @@ struct StepCx<'a> {
     name: Ident,
     /// Module that holds the layer.
     module: Ident,
+    shapes: &'a Shapes,
 }
 
 impl StepCx<'_> {
@@ -68,6 +71,9 @@ impl StepCx<'_> {
         let form = self.operands.form(self.index)?;
         let weights = self.operands.weights(&kernel.reads())?;
         let name = &self.name;
+        let own = self.shapes.own(self.index);
+        let items = quote!(const SPEC: rt::spec::#spec = #value; #own);
+        let (stated, shape) = self.shapes.state(quote!(#spec), items, module, name);
         let types = types.iter().map(|(role, operand)| {
             let role = names::ident(role);
             let operand = self.operands.name_or_absent(*operand);
@@ -75,8 +81,9 @@ impl StepCx<'_> {
         });
         Ok(Parts {
             items: quote!(
+                #stated
                 impl rt::kernels::#family::#layer for #name {
-                    const SPEC: rt::spec::#spec = #value;
+                    type Shape = #shape;
                     const FORM: rt::kernels::Form = #form;
                     #(#types)*
                 }
@@ -93,10 +100,11 @@ pub(super) fn layer(
     index: usize,
     step: &Step,
     module: &Ident,
+    shapes: &Shapes,
 ) -> Result<Layer, EmitError> {
     let kernel = &step.kernel;
     let name = names::ident(&format!("Layer{index:03}{}", kernel.family()));
-    let cx = StepCx { operands, index, name: name.clone(), module: module.clone() };
+    let cx = StepCx { operands, index, name: name.clone(), module: module.clone(), shapes };
     let parts = match kernel {
         Kernel::Conv { spec, x, w, epilogue, y } => conv::parts(&cx, kernel, spec, [*x, *w, *y], epilogue)?,
         Kernel::Depthwise { spec, x, w, epilogue, y } => {
