@@ -3,5 +3,8 @@
 //! Arguments come in the order reads, writes, parameters. Slices shorter than the extents say leave the
 //! rest of the output as it was; nothing panics.
 
+pub mod bits;
+pub mod det;
+pub mod linear_attention;
 pub mod resize;
 pub mod topk;

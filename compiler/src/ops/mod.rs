@@ -9,7 +9,9 @@ pub mod attention;
 pub mod axis_norm;
 pub mod batch_norm;
 pub mod binary;
+pub mod bit_cast;
 pub mod cast;
+pub mod causal_conv;
 pub mod center_crop_pad;
 pub mod clip;
 pub mod col2im;
@@ -21,6 +23,7 @@ mod conv_lower;
 pub mod conv_transpose;
 pub mod cum_sum;
 pub mod dequantize;
+pub mod det;
 pub mod dropout;
 pub mod dynamic_quantize;
 pub mod dynamic_quantize_matmul;
@@ -37,6 +40,7 @@ mod grid;
 pub mod group_norm;
 mod identity;
 pub mod layer_norm;
+pub mod linear_attention;
 mod list;
 pub mod loss;
 #[cfg(test)]
@@ -111,6 +115,7 @@ define_ops! {
         AxisNorm => axis_norm::AxisNorm,
         BatchNorm => batch_norm::BatchNorm,
         Binary => binary::Binary,
+        BitCast => bit_cast::BitCast,
         BlockMove => space::BlockMove,
         Cast => cast::Cast,
         Clip => clip::Clip,
@@ -121,6 +126,7 @@ define_ops! {
         ConvTranspose => conv_transpose::ConvTranspose,
         Cumulate => cum_sum::Cumulate,
         Dequantize => dequantize::Dequantize,
+        Det => det::Det,
         Dropout => dropout::Dropout,
         Einsum => einsum::Einsum,
         Expand => expand::Expand,
@@ -138,6 +144,7 @@ define_ops! {
         Pool => pool::Pool,
         Quantize => quantize::Quantize,
         Range => fill::Range,
+        Recurrence => linear_attention::Recurrence,
         Reduce => reduce::Reduce,
         Requantize => requantize::Requantize,
         Reshape => reshape::Reshape,
@@ -162,9 +169,11 @@ define_ops! {
     composite {
         affine_grid::AffineGrid,
         attention::Attention,
+        causal_conv::CausalConv,
         center_crop_pad::CenterCropPad,
         col2im::Col2Im,
         cum_sum::Cumulative,
+        linear_attention::LinearAttention,
         loss::Loss,
         max_unpool::MaxUnpool,
         old_broadcast::OldBroadcast,
