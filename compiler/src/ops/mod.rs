@@ -60,6 +60,7 @@ mod panel;
 pub mod pool;
 mod pool_lower;
 mod product;
+pub mod qattention;
 pub mod qgemm;
 mod qlinear;
 pub mod qlinear_concat;
@@ -180,6 +181,7 @@ define_ops! {
         dynamic_quantize::DynamicQuantizeLinear,
         dynamic_quantize_matmul::DynamicQuantizeMatMul,
         matmul_nbits::MatMulNBits,
+        qattention::QAttention,
         qgemm::QGemm,
         qlinear_concat::QLinearConcat,
         qlinear_conv::QLinearConv,
