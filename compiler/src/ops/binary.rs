@@ -256,7 +256,7 @@ pub(super) fn of_floats(f: BinaryFn, x: f64, y: f64) -> f64 {
         BinaryFn::Pow => libm::pow(x, y),
         BinaryFn::Fmod => libm::fmod(x, y),
         BinaryFn::Mod => match libm::fmod(x, y) {
-            r if r == 0.0 => libm::copysign(0.0, y),
+            0.0 => libm::copysign(0.0, y),
             r if (r < 0.0) != (y < 0.0) => r + y,
             r => r,
         },

@@ -62,10 +62,7 @@ impl Composite for Loss {
         let picked = s.op("GatherElements <axis = 1>", &[&scores, &column]);
         let picked = s.op("Squeeze", &[&picked, &axis]);
         let mut loss = s.op("Neg", &[&picked]);
-        let mut weight = match inputs.get(2) {
-            Some(_) => Some(s.op("Gather <axis = 0>", &["weight", &class])),
-            None => None,
-        };
+        let mut weight = inputs.get(2).map(|_| s.op("Gather <axis = 0>", &["weight", &class]));
         if let Some(skip) = &skip {
             loss = s.op("Where", &[skip, &zero, &loss]);
             let one = s.scalar(x.dtype, 1.0)?;

@@ -61,7 +61,7 @@ impl Op for TensorScatter {
         self.at(cache.shape, update.shape)?;
         if let Some(start) = inputs.get(2) {
             expect(start.dtype == DType::I64, start.dtype)?;
-            if start.shape.dims() != [cache.shape.get(0).copied().unwrap_or(0)] {
+            if start.shape.dims() != [cache.shape.first().copied().unwrap_or(0)] {
                 return Err(OpError::invalid(format!(
                     "positions {} for a cache {}",
                     start.shape, cache.shape
