@@ -42,7 +42,7 @@ impl Composite for LinearAttention {
             return Err(OpError::invalid(format!("a query of shape {}", q.shape)));
         };
         let per = |total: usize, heads: i64| {
-            let heads = usize::try_from(heads).ok().filter(|&h| h > 0 && total % h == 0);
+            let heads = usize::try_from(heads).ok().filter(|&h| h > 0 && total.is_multiple_of(h));
             heads
                 .map(|h| total / h)
                 .ok_or_else(|| OpError::invalid(format!("{total} features in {heads:?} heads")))
