@@ -4,7 +4,7 @@ use crate::config::{Config, ModelConfig, Source};
 use crate::diag::{Code, Diagnostic, Diagnostics, NodeRef};
 use crate::emit::{self, ModelUnit, Sample};
 use crate::frontend::{self, Imported};
-use crate::ir::Tensor;
+use crate::ir::{Tensor, ValueId};
 use crate::memory::{self, Plan, PlanOptions, PlanTable};
 use crate::ops::Graph;
 use crate::passes::{self, PassLog};
@@ -51,12 +51,9 @@ pub fn compile(model: &ModelConfig, config: &Config) -> Result<Compiled, Diagnos
         passes::optimize(&mut graph).map_err(Diagnostic::from)?
     };
     // Graph → kernel calls: layouts, packed weights.
-    let options = schedule_options(&graph, model, &levels);
-    let schedule = schedule::lower(&graph, &options).map_err(|e| at_nodes(&graph, e))?;
+    let schedule = lower(&graph, model.input_nhwc, &levels)?;
     // Kernel calls → addresses.
-    let align = if levels.iter().any(is_wide) { memory::VECTOR_ALIGN } else { memory::SCALAR_ALIGN };
-    let plan = memory::plan(&schedule, &PlanOptions { align });
-    let table = memory::table(&schedule, &plan);
+    let (plan, table) = place(&schedule, &levels);
     let meta = emit::Meta {
         file: model.file_name(),
         sha256: source.sha256.clone(),
@@ -71,7 +68,31 @@ pub fn compile(model: &ModelConfig, config: &Config) -> Result<Compiled, Diagnos
     Ok(Compiled { name, source, graph, schedule, plan, table, meta, log, remarks })
 }
 
+fn lower(graph: &Graph, nhwc: bool, levels: &[Level]) -> Result<Schedule, Diagnostics> {
+    let options = schedule_options(graph, nhwc, levels);
+    schedule::lower(graph, &options).map_err(|e| at_nodes(graph, e))
+}
+
+fn place(schedule: &Schedule, levels: &[Level]) -> (Plan, PlanTable) {
+    let align = if levels.iter().any(is_wide) { memory::VECTOR_ALIGN } else { memory::SCALAR_ALIGN };
+    let plan = memory::plan(schedule, &PlanOptions { align });
+    let table = memory::table(schedule, &plan);
+    (plan, table)
+}
+
 impl Compiled {
+    /// The same model with `values` as its only outputs, so that they can be looked at; inputs come in the
+    /// model's own layout. Kernels and fusions are the same, addresses are not.
+    pub fn showing(&self, values: &[ValueId], levels: &[Level]) -> Result<Compiled, Diagnostics> {
+        let mut shown = self.clone();
+        shown.graph.outputs = values.iter().enumerate().map(|(i, &v)| (format!("value_{i:04}"), v)).collect();
+        shown.schedule = lower(&shown.graph, false, levels)?;
+        (shown.plan, shown.table) = place(&shown.schedule, levels);
+        shown.meta.renames.clear();
+        shown.meta.samples.clear();
+        Ok(shown)
+    }
+
     /// As emission takes it.
     pub fn unit(&self) -> ModelUnit<'_> {
         ModelUnit { schedule: &self.schedule, plan: &self.plan, table: &self.table, meta: &self.meta }
@@ -111,8 +132,8 @@ pub fn input_names(model: &ModelConfig) -> Result<Vec<String>, Diagnostics> {
 }
 
 /// Halos pay on levels with wide vectors; microcontrollers peel.
-fn schedule_options(graph: &Graph, model: &ModelConfig, levels: &[Level]) -> ScheduleOptions {
-    let nhwc = graph.inputs.iter().filter(|_| model.input_nhwc);
+fn schedule_options(graph: &Graph, nhwc: bool, levels: &[Level]) -> ScheduleOptions {
+    let nhwc = graph.inputs.iter().filter(|_| nhwc);
     ScheduleOptions {
         halo: levels.iter().any(is_wide),
         input_layouts: nhwc.map(|&v| (graph.value(v).name.clone(), InputLayout::Nhwc)).collect(),

@@ -6,6 +6,7 @@ mod build;
 mod cases;
 mod compare;
 mod data;
+mod diverge;
 mod explain;
 mod harness;
 mod inspect;

@@ -4,7 +4,9 @@ use super::args::VerifyArgs;
 use super::cases::{Ready, cases, prepare};
 use super::compare::{Difference, compare};
 use super::data::SampleSet;
+use super::diverge::Probe;
 use super::packages::{Packages, in_parallel};
+use crate::config::Config;
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::ir::Tensor;
 use crate::pipeline::Compiled;
@@ -13,6 +15,9 @@ use std::collections::BTreeMap;
 
 /// Cases compiled before they are handed on: few enough that their weights fit in memory together.
 const BATCH: usize = 32;
+
+/// Failed cases whose first diverging node is looked for: each is built again.
+const MOST_LOOKED_INTO: usize = 4;
 
 /// How a case ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -38,6 +43,11 @@ struct CaseReport {
     message: String,
     first_diverging_node: Option<String>,
     levels: Vec<&'static str>,
+    /// Level and sample of the first failure.
+    #[serde(skip)]
+    failed_at: Option<&'static str>,
+    #[serde(skip)]
+    failed_set: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -88,11 +98,37 @@ pub fn verify(args: &VerifyArgs) -> Result<(), Diagnostics> {
             prepare(case.as_ref().ok()?, args, &base).ok().map(|(_, compiled)| compiled)
         };
         packages.build(again)?;
+        let mut looked = 0;
         for (i, r) in &ready {
-            reports.insert(*i, generated(&mut packages, *i, r));
+            let mut report = generated(&mut packages, *i, r);
+            if report.status == Status::Failed && looked < MOST_LOOKED_INTO {
+                looked += 1;
+                look_into(&mut report, r, again(*i), &base);
+            }
+            reports.insert(*i, report);
         }
     }
     finish(args, reports.into_values().collect())
+}
+
+/// Finds the node at which a failed case goes wrong, or says that it is not the generated code that does.
+fn look_into(report: &mut CaseReport, ready: &Ready<'_>, compiled: Option<Compiled>, base: &Config) {
+    let levels = base.effective_levels();
+    let level = levels.iter().copied().find(|l| report.failed_at == Some(l.name()));
+    let set = ready.case.sets.iter().find(|s| report.failed_set.as_deref() == Some(s.name.as_str()));
+    let (Some(compiled), Some(level), Some(set)) = (compiled, level, set) else { return };
+    eprintln!("looking for the first node of `{}` that differs", report.name);
+    let found = ready.inputs(set).and_then(|inputs| {
+        Probe::new(&compiled, &inputs, &levels).and_then(|probe| probe.first(&inputs, level, base))
+    });
+    match found {
+        Ok(Some(node)) => report.first_diverging_node = Some(node),
+        Ok(None) => report.message.push_str(
+            "\nevery intermediate value agrees with the reference evaluation, which differs from the record too, \
+             or the differences add up below the tolerance",
+        ),
+        Err(e) => report.message.push_str(&format!("\nthe node could not be found: {e}")),
+    }
 }
 
 fn refused(name: &str, d: &Diagnostics) -> CaseReport {
@@ -112,6 +148,8 @@ fn refused(name: &str, d: &Diagnostics) -> CaseReport {
         message: d.to_string().trim_end().to_owned(),
         first_diverging_node: None,
         levels: Vec::new(),
+        failed_at: None,
+        failed_set: None,
     }
 }
 
@@ -127,6 +165,8 @@ impl Ready<'_> {
             message: String::new(),
             first_diverging_node: None,
             levels: Vec::new(),
+            failed_at: None,
+            failed_set: None,
         }
     }
 
@@ -143,7 +183,7 @@ impl Ready<'_> {
     fn judge(
         &self,
         report: &mut CaseReport,
-        what: &str,
+        what: &'static str,
         set: &SampleSet,
         found: Result<Vec<Tensor>, String>,
     ) {
@@ -158,6 +198,7 @@ impl Ready<'_> {
                 report.max_rel_err = report.max_rel_err.max(d.max_rel_err);
                 if !d.ok() && report.status == Status::Passed {
                     report.status = Status::Failed;
+                    (report.failed_at, report.failed_set) = (Some(what), Some(set.name.clone()));
                     report.message = match (&d.mismatch, d.first) {
                         (Some(m), _) => format!("{what}, {}: {m}", set.name),
                         (None, Some((i, a, b))) => {
