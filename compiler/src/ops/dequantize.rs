@@ -58,11 +58,24 @@ impl Dequantize {
         }
     }
 
+    /// The result as a function of one element of each operand, where scale and zero point hold for all.
+    pub fn expr(&self, dtypes: &[DType], args: Vec<Expr>) -> Option<Expr> {
+        let (x, scale, zero) = (*dtypes.first()?, *dtypes.get(1)?, dtypes.get(2).copied());
+        if self.target(scale) != DType::F32 {
+            return None;
+        }
+        let mut args = args.into_iter();
+        let (value, step) = (args.next()?, args.next()?);
+        let origin = args.next().unwrap_or(Expr::Const(Scalar::Int(DType::I32, 0)));
+        Some(Self::value(x, scale, zero, [value, step, origin]))
+    }
+
     /// The result for one element of `x`, `scale` and `zero`, as `f32`.
     fn value(x: DType, scale: DType, zero: Option<DType>, args: [Expr; 3]) -> Expr {
         let [value, step, origin] = args;
         let wide = if x.is_int() { DType::I32 } else { DType::F32 };
-        let moved = match zero {
+        let nothing = matches!(origin, Expr::Const(Scalar::Int(_, 0)));
+        let moved = match zero.filter(|_| !nothing) {
             Some(zero) => {
                 let moved = binary(BinaryFn::Sub, cast(x, wide, value), cast(zero, wide, origin));
                 cast(wide, DType::F32, moved)

@@ -43,6 +43,10 @@ pub fn scalar(op: &OpKind, dtypes: &[DType], args: Vec<Expr>) -> Option<Expr> {
         OpKind::Variadic(op) => op.expr(dtypes, args),
         OpKind::Where(op) => op.expr(dtypes, args),
         OpKind::Cast(op) => op.expr(dtypes, args),
+        // With one scale for all; who asks has seen to that.
+        OpKind::Quantize(op) => op.expr(dtypes, args),
+        OpKind::Dequantize(op) => op.expr(dtypes, args),
+        OpKind::Requantize(op) => op.expr(dtypes, args),
         // Bounds as attributes only, the canonical form.
         OpKind::Clip(op) if args.len() == 1 => {
             op.expr(*dtypes.first()?, args.into_iter().next()?, [None, None])
@@ -126,6 +130,10 @@ impl Op for Elementwise {
             done.push(result.ok_or_else(|| OpError::internal("a step without result"))?);
         }
         done.pop().map(|y| vec![y]).ok_or_else(|| OpError::internal("no steps"))
+    }
+
+    fn folds(&self) -> bool {
+        self.steps.iter().all(|step| step.op.as_op().folds())
     }
 
     fn layout(&self) -> LayoutRule {

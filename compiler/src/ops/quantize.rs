@@ -93,6 +93,15 @@ impl Quantize {
         }
     }
 
+    /// The result as a function of one element of each operand, where scale and zero point hold for all.
+    pub fn expr(&self, dtypes: &[DType], args: Vec<Expr>) -> Option<Expr> {
+        let zero = dtypes.get(2).copied();
+        let mut args = args.into_iter();
+        let (x, scale) = (args.next()?, args.next()?);
+        let origin = args.next().unwrap_or(literal(DType::I32, 0.0));
+        Some(self.value(*dtypes.first()?, *dtypes.get(1)?, zero, [x, scale, origin]))
+    }
+
     fn cast(to: DType, saturate: bool) -> Cast {
         Cast { to: Some(to), saturate, round_mode: RoundMode::Up }
     }

@@ -82,9 +82,16 @@ pub(super) fn literal_of(tensor: &Tensor) -> Option<Expr> {
     Some(Expr::Const(scalar))
 }
 
-/// Conversion of an expression, where the types differ at all.
+/// Conversion of an expression, where the types differ at all; of literals to wider types, the literal.
 pub(super) fn cast(from: DType, to: DType, value: Expr) -> Expr {
     let from = compute_dtype(from);
+    match (&value, to) {
+        (Expr::Const(Scalar::Int(_, v)), DType::I32) if i32::try_from(*v).is_ok() => {
+            return Expr::Const(Scalar::Int(DType::I32, *v));
+        }
+        (Expr::Const(Scalar::F32(v)), DType::F64) => return literal(DType::F64, f64::from(*v)),
+        _ => {}
+    }
     // Integers of few bits wrap; from floats that is by way of integers that hold them.
     let (from, value) = match from.is_float() && to.is_int() && to.packed_bits().is_some() {
         true => (DType::I32, Expr::Cast { from, to: DType::I32, value: Box::new(value) }),

@@ -3,8 +3,8 @@
 //! - Pattern: an elementwise operator whose operand is another one's result.
 //! - Result: one operator that computes both per element.
 //! - Precondition: the value in between has no other reader and the result's shape (or it would be computed
-//!   several times); no half types, which are rounded at each ONNX node; bounded numbers of operators and
-//!   operands, as the expression is one line of generated code.
+//!   several times); no half types, which are rounded at each ONNX node; one scale for all where values are
+//!   quantized; bounded numbers of operators and operands, as the expression is one line of generated code.
 //! - Exactness: the same operations on the same values.
 //!
 //! ```text
@@ -34,7 +34,7 @@ impl Pass for FuseElementwise {
 
 /// Operators in one expression.
 const MAX_STEPS: usize = 12;
-/// Operands of one expression, each a pointer that the loop advances.
+/// Operands of one expression, each a pointer that the loop advances; literals are none.
 const MAX_OPERANDS: usize = 6;
 
 fn rewrite(graph: &mut Editor<'_>, id: NodeId) -> Outcome {
@@ -53,7 +53,8 @@ fn rewrite(graph: &mut Editor<'_>, id: NodeId) -> Outcome {
             declined = Some(Err(reason));
             continue;
         }
-        let Some((op, inputs)) = join(node, at, &whole, producer, &inner) else { continue };
+        let literal = |v: ValueId| graph.constant(v).is_some_and(|t| t.len() == 1);
+        let Some((op, inputs)) = join(node, at, &whole, producer, &inner, literal) else { continue };
         let label = "fuse_elementwise";
         return Replacement { label, at: id, absorbed: &[first], op: op.into(), inputs }.apply(graph).map(Ok);
     }
@@ -70,6 +71,14 @@ fn steps(graph: &Graph, node: &Node) -> Option<Vec<Step>> {
     }
     if let OpKind::Elementwise(op) = &node.op {
         return Some(op.steps.clone());
+    }
+    if matches!(node.op, OpKind::Quantize(_) | OpKind::Dequantize(_)) {
+        let single = |v: ValueId| graph.value(v).shape.elements() == 1 && graph.value(v).shape.rank() <= 1;
+        let one = |v: &Option<ValueId>| v.is_some_and(single);
+        let x = graph.value(input(node, 0)?);
+        if x.shape != y.shape || !node.inputs.iter().skip(1).all(one) {
+            return None;
+        }
     }
     scalar(&node.op, &dtypes, (0..dtypes.len()).map(Expr::Read).collect())?;
     let args = (0..dtypes.len()).map(Arg::Operand).collect();
@@ -89,6 +98,7 @@ fn join(
     whole: &[Step],
     producer: &Node,
     inner: &[Step],
+    literal: impl Fn(ValueId) -> bool,
 ) -> Option<(Elementwise, Vec<Option<ValueId>>)> {
     if whole.len() + inner.len() > MAX_STEPS {
         return None;
@@ -127,5 +137,6 @@ fn join(
         steps.push(Step { op: step.op.clone(), args: args.collect::<Option<_>>()? });
     }
     // An expression is a tree: what it names twice it computes twice.
-    (uses == 1 && inputs.len() <= MAX_OPERANDS).then_some((Elementwise { steps }, inputs))
+    let pointers = inputs.iter().flatten().filter(|&&v| !literal(v)).count();
+    (uses == 1 && pointers <= MAX_OPERANDS).then_some((Elementwise { steps }, inputs))
 }
