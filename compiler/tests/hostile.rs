@@ -113,3 +113,33 @@ fn damaged_models_give_diagnostics() {
     println!("{count} damaged models, {refused} refused, slowest {slowest:?}");
     assert!(refused > count / 4, "the damage does no harm: only {refused} of {count} refused");
 }
+
+/// The same through the command, a tenth as many: exit status 1 and a message, or 0 where the damage is
+/// harmless.
+#[test]
+fn the_command_refuses_damaged_models() {
+    let count: usize = std::env::var("EDGEC_HOSTILE").ok().and_then(|v| v.parse().ok()).unwrap_or(300) / 10;
+    let seeds = seeds();
+    let mut r = Random(0xbad);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("damaged.onnx");
+    let mut refused = 0;
+    for i in 0..count {
+        std::fs::write(&path, mutate(&seeds[i % seeds.len()], &mut r)).unwrap();
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_edgec"))
+            .args(["inspect", "--json", "damaged.onnx"])
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        let message = String::from_utf8_lossy(&output.stderr);
+        match output.status.code() {
+            Some(0) => {}
+            Some(1) => {
+                assert!(message.contains("error[E"), "model {i}: {message}");
+                refused += 1;
+            }
+            other => panic!("model {i}: exit status {other:?}: {message}"),
+        }
+    }
+    assert!(refused > count / 4, "only {refused} of {count} refused");
+}
