@@ -170,6 +170,10 @@ pub struct Config {
     pub out_dir: Option<PathBuf>,
     /// Run no optimising pass (for comparisons and bug reports).
     pub no_passes: bool,
+    /// Most bytes of RAM that a model may need.
+    pub max_ram: Option<u64>,
+    /// Most bytes of constants that a model may have.
+    pub max_rom: Option<u64>,
 }
 
 impl Config {
@@ -211,6 +215,18 @@ impl Config {
     /// Which layers get code of their own.
     pub fn specialise(mut self, specialise: Specialise) -> Self {
         self.specialise = specialise;
+        self
+    }
+
+    /// Most bytes of RAM that each model may need; more is an error.
+    pub fn max_ram(mut self, bytes: u64) -> Self {
+        self.max_ram = Some(bytes);
+        self
+    }
+
+    /// Most bytes of constants that each model may have; more is an error.
+    pub fn max_rom(mut self, bytes: u64) -> Self {
+        self.max_rom = Some(bytes);
         self
     }
 
@@ -330,6 +346,19 @@ impl Config {
         levels.push(Level::Scalar);
         Level::ALL.into_iter().filter(|l| levels.contains(l)).collect()
     }
+}
+
+/// A number of bytes such as `65536`, `64k` or `2M` (of 1,024 and 1,048,576 bytes).
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    let (digits, factor) = match text.char_indices().last() {
+        Some((at, 'k' | 'K')) => (&text[..at], 1 << 10),
+        Some((at, 'm' | 'M')) => (&text[..at], 1 << 20),
+        _ => (text, 1),
+    };
+    let number: Option<u64> = digits.parse().ok();
+    number
+        .and_then(|n| n.checked_mul(factor))
+        .ok_or_else(|| format!("`{text}`: expected a number of bytes, such as `65536`, `64k` or `2M`"))
 }
 
 /// Level names separated by commas; empty for `auto`.

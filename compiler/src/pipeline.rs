@@ -65,7 +65,32 @@ pub fn compile(model: &ModelConfig, config: &Config) -> Result<Compiled, Diagnos
         options: model.options(),
         samples: Vec::new(),
     };
-    Ok(Compiled { name, source, graph, schedule, plan, table, meta, log, remarks })
+    let compiled = Compiled { name, source, graph, schedule, plan, table, meta, log, remarks };
+    within_budget(&compiled, config)?;
+    Ok(compiled)
+}
+
+/// Refuses a model that needs more memory than it may.
+fn within_budget(compiled: &Compiled, config: &Config) -> Result<(), Diagnostics> {
+    let needs = crate::report::report(compiled);
+    let mut problems = Diagnostics::new();
+    for (what, bytes, most, flag) in [
+        ("RAM", needs.ram_bytes as u64, config.max_ram, "--max-ram"),
+        ("constants", needs.rom_bytes as u64, config.max_rom, "--max-rom"),
+    ] {
+        if let Some(most) = most.filter(|&most| bytes > most) {
+            let message = format!(
+                "`{}` needs {bytes} bytes of {what}, {} more than `{flag} {most}` allows",
+                compiled.name,
+                bytes - most
+            );
+            problems.push(
+                Diagnostic::error(Code::Budget, message)
+                    .with_help("`edgec inspect` lists what each layer needs"),
+            );
+        }
+    }
+    if problems.has_errors() { Err(problems) } else { Ok(()) }
 }
 
 fn lower(graph: &Graph, nhwc: bool, levels: &[Level]) -> Result<Schedule, Diagnostics> {

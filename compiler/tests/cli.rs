@@ -100,6 +100,20 @@ fn exit_status_tells_who_is_at_fault() {
 }
 
 #[test]
+fn a_budget_that_is_exceeded_is_status_5() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = fixture("digits");
+    let model = model.to_str().unwrap();
+    let tight = edgec(&["build", model, "-o", "out", "--max-ram", "1k", "--max-rom", "100"], dir.path());
+    assert_eq!(tight.status.code(), Some(5));
+    let said = text(&tight.stderr);
+    assert!(said.contains("`--max-ram 1024`") && said.contains("`--max-rom 100`"), "{said}");
+    assert!(!dir.path().join("out").exists());
+    assert!(edgec(&["build", model, "-o", "out", "--max-ram", "1M"], dir.path()).status.success());
+    assert_eq!(edgec(&["build", model, "-o", "out", "--max-ram", "big"], dir.path()).status.code(), Some(2));
+}
+
+#[test]
 fn inspect_prints_the_fields_of_the_contract() {
     let dir = tempfile::tempdir().unwrap();
     let run = edgec(&["inspect", fixture("motion").to_str().unwrap(), "--json"], dir.path());

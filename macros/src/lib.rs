@@ -14,7 +14,7 @@ use syn::{Ident, LitInt, LitStr, Token, bracketed, parenthesized};
 /// edgec_macros::include_model!("models/person.onnx", name = "person", dim("batch" = 1), level = "scalar,v3");
 /// ```
 ///
-/// The path is relative to the package's folder. Options: `name`, `level`, `target`, `specialise`, `input_layout` as
+/// The path is relative to the package's folder. Options: `name`, `level`, `target`, `specialise`, `max_ram`, `max_rom`, `input_layout` as
 /// `key = "text"`; `dim("NAME" = 1)`, `input_shape("NAME" = [1, 3, 96, 96])`, `rename("ONNX" = "rust")`.
 /// Weights above 16 MB are refused: use a build script.
 #[proc_macro]
@@ -102,6 +102,11 @@ impl Args {
                     let which = v.value().parse().map_err(|e: String| syn::Error::new(v.span(), e))?;
                     config = config.specialise(which);
                 }
+                ("max_ram" | "max_rom", Value::Text(v)) => {
+                    let bytes = edgec::config::parse_bytes(&v.value());
+                    let bytes = bytes.map_err(|e| syn::Error::new(v.span(), e))?;
+                    config = if key == "max_ram" { config.max_ram(bytes) } else { config.max_rom(bytes) };
+                }
                 ("input_layout", Value::Text(v)) => match v.value().as_str() {
                     "nhwc" => model = model.input_nhwc(true),
                     "model" => model = model.input_nhwc(false),
@@ -113,7 +118,7 @@ impl Args {
                 _ => {
                     return Err(syn::Error::new(
                         key.span(),
-                        "unknown option or value; known: name, level, target, specialise, input_layout = \"…\", \
+                        "unknown option or value; known: name, level, target, specialise, max_ram, max_rom, input_layout = \"…\", \
                          dim(\"NAME\" = 1), input_shape(\"NAME\" = [1, 3]), rename(\"ONNX\" = \"rust\")",
                     ));
                 }

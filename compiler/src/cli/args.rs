@@ -1,6 +1,6 @@
 //! The command line as clap sees it, and its translation into a [`Config`].
 
-use crate::config::{Config, ModelConfig, parse_levels};
+use crate::config::{Config, ModelConfig, parse_bytes, parse_levels};
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::emit::{Runtime, Specialise};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -72,6 +72,12 @@ pub struct ModelArgs {
     /// Layers that get code of their own, with constant extents: `auto` (the small ones), `never`, `always`
     #[arg(long, value_name = "WHICH", default_value = "auto")]
     pub specialise: Specialise,
+    /// Most bytes of RAM that a model may need, as in `65536`, `64k`, `2M`; exit status 5 beyond
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub max_ram: Option<u64>,
+    /// Most bytes of constants that a model may have; exit status 5 beyond
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub max_rom: Option<u64>,
     /// Run no optimising pass
     #[arg(long)]
     pub no_passes: bool,
@@ -289,6 +295,7 @@ impl ModelArgs {
         let mut config = Config::new().levels(parse_levels(&self.level)?);
         config.target = self.target.clone();
         config.specialise = self.specialise;
+        (config.max_ram, config.max_rom) = (self.max_ram, self.max_rom);
         config.no_passes = self.no_passes;
         Ok(config)
     }

@@ -7,6 +7,7 @@
 //! level = "scalar,v3"        # optional, as on the command line
 //! target = "thumbv7em-none-eabihf"
 //! runtime = "vendored"
+//! max-ram = "64k"            # of each model; also max-rom
 //! specialise = "auto"        # which layers get code of their own: auto, never, always
 //!
 //! [[model]]
@@ -22,7 +23,7 @@
 
 use super::args::parse_runtime;
 use super::data::bind_value;
-use crate::config::{Config, ModelConfig, parse_levels};
+use crate::config::{Config, ModelConfig, parse_bytes, parse_levels};
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -45,6 +46,8 @@ struct Package {
     target: Option<String>,
     runtime: Option<String>,
     specialise: Option<String>,
+    max_ram: Option<String>,
+    max_rom: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -104,6 +107,14 @@ pub fn read(path: &Path) -> Result<Manifest, Diagnostics> {
     match file.package.specialise.as_deref().unwrap_or("auto").parse() {
         Ok(specialise) => config.specialise = specialise,
         Err(e) => problems.push(bad(path, format!("specialise {e}"))),
+    }
+    for (text, most) in
+        [(&file.package.max_ram, &mut config.max_ram), (&file.package.max_rom, &mut config.max_rom)]
+    {
+        match text.as_deref().map(parse_bytes).transpose() {
+            Ok(bytes) => *most = bytes,
+            Err(e) => problems.push(bad(path, e)),
+        }
     }
     let mut data = Vec::new();
     for entry in file.model {
