@@ -169,7 +169,7 @@ fn is_wide(level: &Level) -> bool {
     matches!(level, Level::V3 | Level::V3Vnni | Level::V4)
 }
 
-/// Elements of the floating-point constants that nodes read.
+/// Elements of the constants that nodes read and training makes: floats, and integers of at most 8 bits.
 fn parameters(graph: &Graph) -> u64 {
     let mut seen = std::collections::BTreeSet::new();
     graph
@@ -177,7 +177,7 @@ fn parameters(graph: &Graph) -> u64 {
         .flat_map(|(_, n)| n.inputs.iter().flatten())
         .filter(|&&v| seen.insert(v))
         .filter_map(|&v| graph.constant(v))
-        .filter(|t| t.dtype().is_float())
+        .filter(|t| t.dtype().is_float() || (t.dtype().is_int() && t.dtype().size() == 1))
         .map(|t| t.len() as u64)
         .sum()
 }

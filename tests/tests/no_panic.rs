@@ -138,7 +138,15 @@ fn real_models() {
         eprintln!("\n*** NOT TESTED: no models in {} (set EDGEC_MODELS) ***\n", models.display());
         return;
     }
-    let names = ["kwt1", "sinet_portrait", "fastestdet", "squeezenet_fp16", "magika_v3_3", "lgbm_tensor"];
+    let names = [
+        "kwt1",
+        "sinet_portrait",
+        "fastestdet",
+        "squeezenet_fp16",
+        "magika_v3_3",
+        "lgbm_tensor",
+        "micro_kws_qoperator",
+    ];
     check(
         names.map(|name| (name.to_owned(), ModelConfig::file(models.join(name).join("model.onnx")))).into(),
     );
