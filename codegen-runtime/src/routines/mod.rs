@@ -6,5 +6,6 @@
 pub mod bits;
 pub mod det;
 pub mod linear_attention;
+pub mod ngrams;
 pub mod resize;
 pub mod topk;

@@ -87,6 +87,7 @@ pub mod swiglu;
 pub mod tensor_scatter;
 #[cfg(test)]
 mod testing;
+pub mod tf_idf;
 pub mod topk;
 pub mod transpose;
 pub mod trilu;
@@ -156,6 +157,7 @@ define_ops! {
         Softmax => softmax::Softmax,
         Split => split::Split,
         TensorScatter => tensor_scatter::TensorScatter,
+        TfIdf => tf_idf::TfIdf,
         Tile => expand::Tile,
         TopK => topk::TopK,
         Transpose => transpose::Transpose,
