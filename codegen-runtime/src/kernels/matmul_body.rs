@@ -217,54 +217,86 @@ impl<const R: usize, const Q: usize, K: Known<MatMulSpec>> Task for Tile<'_, R, 
 
 /// Goes through the part's panels of a product with one row, `T` panels at a time.
 ///
+/// All panels of a product take the same number of chains, so that equal columns give equal sums: what is
+/// left behind the last whole block is shared out with it, and only a product of fewer than `T` panels has
+/// more chains than one.
+///
 /// # Safety
 /// As for [`run`].
 #[inline(always)]
 unsafe fn streams<I: Isa, const T: usize, K: Known<MatMulSpec>>(isa: I, job: &Job) {
     let panels = job.spec.n.div_ceil(LANES);
-    let blocks = panels.div_ceil(T);
-    if blocks == 0 {
+    if panels == 0 {
         return;
     }
+    let blocks = if panels < T { 1 } else { panels / T };
     let (first, last) = job.part.share(job.spec.batch * blocks);
     for at in first..last {
-        let mut place =
-            Place { panel: remainder(at, blocks) * T, ..Place::of_batch(job, quotient(at, blocks)) };
-        let end = if place.panel + T < panels { place.panel + T } else { panels };
-        // Fewer panels than T have as many more chains of sums each.
-        while place.panel < end {
-            let left = end - place.panel;
-            let done = if const { T == 8 } && left >= 8 {
-                call::<I, _, K>(isa, Stream::<8, 1, K> { job, place, known: PhantomData });
-                8
-            } else if const { T == 8 } && left >= 4 {
-                call::<I, _, K>(isa, Stream::<4, 2, K> { job, place, known: PhantomData });
-                4
-            } else if const { T == 8 } && left >= 2 {
-                call::<I, _, K>(isa, Stream::<2, 4, K> { job, place, known: PhantomData });
-                2
-            } else if const { T == 8 } {
-                call::<I, _, K>(isa, Stream::<1, 8, K> { job, place, known: PhantomData });
-                1
-            } else if const { T == 4 } && left >= 4 {
-                call::<I, _, K>(isa, Stream::<4, 1, K> { job, place, known: PhantomData });
-                4
-            } else if const { T == 4 } && left >= 2 {
-                call::<I, _, K>(isa, Stream::<2, 2, K> { job, place, known: PhantomData });
-                2
-            } else if const { T == 4 } {
-                call::<I, _, K>(isa, Stream::<1, 4, K> { job, place, known: PhantomData });
-                1
-            } else if const { T == 2 } && left >= 2 {
-                call::<I, _, K>(isa, Stream::<2, 1, K> { job, place, known: PhantomData });
-                2
-            } else {
-                call::<I, _, K>(isa, Stream::<1, 1, K> { job, place, known: PhantomData });
-                1
-            };
-            place.panel += done;
+        let block = remainder(at, blocks);
+        let place = Place { panel: block * T, ..Place::of_batch(job, quotient(at, blocks)) };
+        if panels < T {
+            few::<I, T, K>(isa, job, place, panels);
+        } else if block + 1 < blocks || panels == blocks * T {
+            block_of::<I, T, K>(isa, job, place, T);
+        } else {
+            // More than T panels, fewer than twice as many.
+            let left = panels - place.panel;
+            block_of::<I, T, K>(isa, job, place, left - left / 2);
+            let place = Place { panel: place.panel + left - left / 2, ..place };
+            block_of::<I, T, K>(isa, job, place, left / 2);
         }
     }
+}
+
+/// `count` panels with one chain each; from half of `T` to `T`.
+#[inline(always)]
+fn block_of<I: Isa, const T: usize, K: Known<MatMulSpec>>(isa: I, job: &Job, place: Place, count: usize) {
+    if const { T == 8 } && count == 8 {
+        stream::<I, 8, 1, K>(isa, job, place);
+    } else if const { T == 8 } && count == 7 {
+        stream::<I, 7, 1, K>(isa, job, place);
+    } else if const { T == 8 } && count == 6 {
+        stream::<I, 6, 1, K>(isa, job, place);
+    } else if const { T == 8 } && count == 5 {
+        stream::<I, 5, 1, K>(isa, job, place);
+    } else if const { T == 8 } || const { T == 4 } && count == 4 {
+        stream::<I, 4, 1, K>(isa, job, place);
+    } else if const { T == 4 } && count == 3 {
+        stream::<I, 3, 1, K>(isa, job, place);
+    } else if const { T == 4 } || const { T == 2 } && count == 2 {
+        stream::<I, 2, 1, K>(isa, job, place);
+    } else {
+        stream::<I, 1, 1, K>(isa, job, place);
+    }
+}
+
+/// All `panels` of a product with fewer than `T`: as many more chains of sums hide the latency.
+#[inline(always)]
+fn few<I: Isa, const T: usize, K: Known<MatMulSpec>>(isa: I, job: &Job, place: Place, panels: usize) {
+    if const { T == 8 } && panels >= 5 {
+        block_of::<I, T, K>(isa, job, place, panels);
+    } else if const { T == 8 } && panels == 4 {
+        stream::<I, 4, 2, K>(isa, job, place);
+    } else if const { T == 8 } && panels == 3 {
+        stream::<I, 3, 2, K>(isa, job, place);
+    } else if const { T == 8 } && panels == 2 {
+        stream::<I, 2, 4, K>(isa, job, place);
+    } else if const { T == 8 } {
+        stream::<I, 1, 8, K>(isa, job, place);
+    } else if const { T == 4 } && panels == 3 {
+        stream::<I, 3, 1, K>(isa, job, place);
+    } else if const { T == 4 } && panels == 2 {
+        stream::<I, 2, 2, K>(isa, job, place);
+    } else if const { T == 4 } {
+        stream::<I, 1, 4, K>(isa, job, place);
+    } else {
+        stream::<I, 1, 1, K>(isa, job, place);
+    }
+}
+
+#[inline(always)]
+fn stream<I: Isa, const Q: usize, const C: usize, K: Known<MatMulSpec>>(isa: I, job: &Job, place: Place) {
+    call::<I, _, K>(isa, Stream::<Q, C, K> { job, place, known: PhantomData });
 }
 
 /// One row by `Q` panels; step `k` of the inner extent goes to chain `k % C`, and the chains are

@@ -133,6 +133,33 @@ fn products_agree_with_plain_loops() {
     }
 }
 
+/// A product of rows with the same column over and over, without an epilogue.
+struct EqualColumns<'a>(&'a Case);
+
+impl EachLevel for EqualColumns<'_> {
+    fn at<I: Isa>(&mut self, isa: I) {
+        let n = self.0.spec.n;
+        for row in self.0.run(isa, 1).chunks(n) {
+            // To the bit: a Softmax over large sums would show a difference in the last place.
+            assert!(row.iter().all(|v| v.to_bits() == row[0].to_bits()), "{n} at {}", I::LEVEL.name());
+        }
+    }
+}
+
+#[test]
+fn equal_columns_give_equal_sums() {
+    let mut random = Random(11);
+    let (m, k) = (2, 45);
+    for (m, n) in (1..20).map(|panels| (1, panels * 16 - 5)).chain([(m, 70)]) {
+        let spec = MatMulSpec { m, n, k, a_stride: k, y_stride: n, epilogue: Epilogue::NONE, ..DENSE };
+        let mut case = Case::new(spec, &mut random);
+        let column = random.values(k);
+        let w: Vec<f32> = column.iter().flat_map(|&v| std::iter::repeat_n(v, n)).collect();
+        weights(&case.spec).pack(&w, &mut case.packed).unwrap();
+        each_level(&mut EqualColumns(&case));
+    }
+}
+
 /// Code of a shape's own, at every level, against the shared code.
 struct Own<S>(core::marker::PhantomData<S>);
 
