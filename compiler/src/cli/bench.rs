@@ -3,6 +3,7 @@
 use super::args::BenchArgs;
 use super::environment;
 use super::harness::{Harness, Place, Runner};
+use super::progress::Progress;
 use crate::config::ModelConfig;
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::ir::{DType, Tensor};
@@ -54,7 +55,9 @@ pub fn bench(args: &BenchArgs) -> Result<(), Diagnostics> {
     let mut harness = Harness::new(args.build_dir.as_deref())?;
     let places = harness.add(&[&compiled], &config)?;
     let place = places.first().cloned().ok_or_else(|| environment("nothing was generated"))?;
+    let progress = Progress::wait("building the generated crate");
     let build_seconds = harness.build()?;
+    drop(progress);
     let dir = harness.scratch();
     write_inputs(&compiled, &dir)?;
     let mut runner = harness.start(&place.package)?;

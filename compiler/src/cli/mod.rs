@@ -12,6 +12,7 @@ mod harness;
 mod inspect;
 mod manifest;
 mod packages;
+mod progress;
 mod run;
 mod verify;
 

@@ -2,6 +2,7 @@
 //! others nothing.
 
 use super::harness::{Harness, Place, Runner};
+use super::progress::Progress;
 use crate::config::Config;
 use crate::diag::Diagnostics;
 use crate::ir::{DType, Tensor};
@@ -71,8 +72,9 @@ impl Packages {
         if count == 0 {
             return Ok(());
         }
-        eprintln!("building {count} models");
+        let progress = Progress::wait(&format!("building {count} models"));
         let Err(first) = self.harness.build() else { return Ok(()) };
+        drop(progress);
         let broken: Vec<usize> = self
             .places
             .iter()
@@ -82,9 +84,10 @@ impl Packages {
         if broken.is_empty() || count == 1 {
             return Err(first);
         }
-        eprintln!("building {} models of broken packages one by one", broken.len());
+        let progress = Progress::count("building models of broken packages one by one", broken.len());
         self.harness.forget(&broken.iter().filter_map(|n| self.package(*n)).collect::<Vec<_>>());
         for number in broken {
+            progress.step();
             let Some(model) = again(number) else { continue };
             let place = self.alone(&model);
             let place = match place {

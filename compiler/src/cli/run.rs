@@ -5,6 +5,7 @@ use super::cases::outputs;
 use super::data::read_tensor;
 use super::environment;
 use super::harness::{Answer, Harness};
+use super::progress::Progress;
 use crate::config::ModelConfig;
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::ir::Tensor;
@@ -72,7 +73,9 @@ pub fn run(args: &RunArgs) -> Result<(), Diagnostics> {
     let mut harness = Harness::new(args.build_dir.as_deref())?;
     let places = harness.add(&[&compiled], &config)?;
     let place = places.first().ok_or_else(|| environment("nothing was generated"))?;
+    let progress = Progress::wait("building the generated crate");
     harness.build()?;
+    drop(progress);
     let (answer, found) = harness
         .start(&place.package)?
         .infer(&place.module, level, &harness.scratch(), &given, &outputs(&compiled))

@@ -6,6 +6,7 @@ use super::compare::{Difference, compare};
 use super::data::SampleSet;
 use super::diverge::Probe;
 use super::packages::{Packages, in_parallel};
+use super::progress::Progress;
 use crate::config::Config;
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::ir::Tensor;
@@ -70,12 +71,14 @@ pub fn verify(args: &VerifyArgs) -> Result<(), Diagnostics> {
     let mut reports: BTreeMap<usize, CaseReport> = BTreeMap::new();
     let mut packages = Packages::new(args.build_dir.as_deref(), base.clone())?;
     let mut ready = Vec::new();
+    let progress = Progress::count("compiling", cases.len());
     for (b, batch) in cases.chunks(BATCH).enumerate() {
         let prepared = in_parallel(batch, |(_, case)| {
             case.as_ref().map_err(Clone::clone).and_then(|case| prepare(case, args, &base))
         });
         for (k, (prepared, (name, _))) in prepared.into_iter().zip(batch).enumerate() {
             let i = b * BATCH + k;
+            progress.step();
             match prepared {
                 Ok((r, compiled)) if args.interpret => {
                     reports.insert(i, interpret(&r, &compiled));
@@ -92,6 +95,7 @@ pub fn verify(args: &VerifyArgs) -> Result<(), Diagnostics> {
             }
         }
     }
+    drop(progress);
     if !args.interpret {
         let again = |i: usize| {
             let (_, case) = cases.get(i)?;
@@ -99,7 +103,9 @@ pub fn verify(args: &VerifyArgs) -> Result<(), Diagnostics> {
         };
         packages.build(again)?;
         let mut looked = 0;
+        let progress = Progress::count("running", ready.len());
         for (i, r) in &ready {
+            progress.step();
             let mut report = generated(&mut packages, *i, r);
             if report.status == Status::Failed && looked < MOST_LOOKED_INTO {
                 looked += 1;
@@ -117,7 +123,7 @@ fn look_into(report: &mut CaseReport, ready: &Ready<'_>, compiled: Option<Compil
     let level = levels.iter().copied().find(|l| report.failed_at == Some(l.name()));
     let set = ready.case.sets.iter().find(|s| report.failed_set.as_deref() == Some(s.name.as_str()));
     let (Some(compiled), Some(level), Some(set)) = (compiled, level, set) else { return };
-    eprintln!("looking for the first node of `{}` that differs", report.name);
+    let _progress = Progress::wait(&format!("looking for the first node of `{}` that differs", report.name));
     let found = ready.inputs(set).and_then(|inputs| {
         Probe::new(&compiled, &inputs, &levels).and_then(|probe| probe.first(&inputs, level, base))
     });
