@@ -100,6 +100,11 @@ impl<'a> AttrReader<'a> {
         self.take(name);
     }
 
+    /// Whether the attribute is there, of whatever kind; it then counts as read.
+    pub fn is_given(&mut self, name: &str) -> bool {
+        self.take(name).is_some()
+    }
+
     /// Names that nobody read.
     pub fn unread(&self) -> Vec<&'a str> {
         self.attrs.iter().zip(&self.read).filter(|(_, read)| !**read).map(|((n, _), _)| n.as_str()).collect()

@@ -163,7 +163,7 @@ pub(super) mod testing {
             .collect();
         let results: Vec<String> = (0..outputs).map(|i| format!("y{i}")).collect();
         let model = format!(
-            "<ir_version: 10, opset_import: [\"\": {opset}, \"com.microsoft\": 1, \"ai.onnx.ml\": 3]>\n\
+            "<ir_version: 10, opset_import: [\"\": {opset}, \"com.microsoft\": 1, \"ai.onnx.ml\": 3, \"ai.onnx.preview\": 1]>\n\
              agraph ({}) => ({}) {{ {} = {op} ({}) }}",
             formals.join(", "),
             results.join(", "),

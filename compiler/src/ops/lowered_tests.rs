@@ -382,6 +382,13 @@ fn reductions() {
             check("ArgMin", &attrs, &[(&x, false)]);
         }
     }
+    // Each accumulator takes one element.
+    let thin = data(&[2, 1, 4]);
+    for op in ["ReduceL2", "ReduceLogSumExp", "ReduceMax"] {
+        check(op, &[], &[(&thin, false), (&i64s(&[1], &[1]), true)]);
+        check(op, &[("noop_with_empty_axes", Attr::Int(1))], &[(&x, false), (&i64s(&[0], &[]), true)]);
+    }
+    check("ArgMax", &[("axis", Attr::Int(1))], &[(&thin, false)]);
     let truth = Tensor::from_fn::<bool>([2, 3], |i| i == 1);
     check("ReduceMax", &[], &[(&truth, false), (&i64s(&[1], &[1]), true)]);
     check("ReduceMin", &[], &[(&truth, false), (&i64s(&[1], &[1]), true)]);

@@ -33,6 +33,7 @@ mod error;
 pub mod expand;
 mod facts;
 pub mod fill;
+pub mod flex_attention;
 pub mod fused;
 pub mod gather;
 pub mod gemm;
@@ -170,6 +171,7 @@ define_ops! {
         Elementwise => elementwise::Elementwise,
     }
     composite {
+        flex_attention::FlexAttention,
         affine_grid::AffineGrid,
         attention::Attention,
         causal_conv::CausalConv,

@@ -218,11 +218,19 @@ pub(super) fn nest(
     store: Expr,
 ) -> Nest {
     let (order, reduce) = reduction_order(x, y, reduced);
-    let access = |v: &TensorView| reordered(v, &order);
+    let mut extents: Vec<usize> = order.iter().filter_map(|&a| x.shape.get(a).copied()).collect();
+    // Accumulators need a loop, even where each takes one element.
+    let single = usize::from(reduce == 0);
+    extents.resize(extents.len() + single, 1);
+    let access = |v: &TensorView| {
+        let mut access = reordered(v, &order);
+        access.strides.resize(access.strides.len() + single, 0);
+        access
+    };
     let reads = std::iter::once(x).chain(more).map(|v| Read { access: access(v), gather: Vec::new() });
     Nest {
-        extents: order.iter().filter_map(|&a| x.shape.get(a).copied()).collect(),
-        reduce,
+        extents,
+        reduce: reduce + single,
         reads: reads.collect(),
         reductions: vec![reduction],
         stores: vec![Store { access: access(y), value: store }],
