@@ -84,6 +84,9 @@ fn eval(e: &Expr, reads: &[V], accs: &[V], index: &[usize]) -> V {
             }
         }
         Expr::Cast { to, value, .. } => go(value).to(*to),
+        Expr::Quantize { to: DType::I8, value, zero } => {
+            V::I((go(value).f().round_ties_even() + go(zero).f()).clamp(-128.0, 127.0) as i64)
+        }
         e => panic!("{e:?}"),
     }
 }
@@ -197,7 +200,7 @@ fn reduce(extents: &[usize], op: ReduceOp, dtype: DType, r: Read, s: Store) -> N
 }
 
 fn cases() -> Vec<Case> {
-    use DType::{Bool, F16, F32, I32, I64};
+    use DType::{Bool, F16, F32, I8, I32, I64};
     let r = Expr::Read;
     let relu = |e: Expr| Expr::Unary(UnaryFn::Relu, e.into());
     let case =
@@ -331,6 +334,28 @@ fn cases() -> Vec<Case> {
                 F32,
                 read(0, F32, 0, &[1, 70]),
                 store(1, F32, 0, &[1, 0], Expr::Acc(0)),
+            )],
+        ),
+        case(
+            "quantize",
+            vec![(F32, 40, 0), (I8, 40, 192)],
+            1,
+            1,
+            vec![map(
+                &[40],
+                vec![read(0, F32, 0, &[1])],
+                vec![store(
+                    1,
+                    I8,
+                    0,
+                    &[1],
+                    Expr::Quantize {
+                        to: I8,
+                        value: Expr::Binary(BinaryFn::Mul, r(0).into(), Expr::Const(Scalar::F32(4.5)).into())
+                            .into(),
+                        zero: Expr::Const(Scalar::Int(I32, -3)).into(),
+                    },
+                )],
             )],
         ),
         case(
