@@ -5,7 +5,10 @@
 
 pub mod bits;
 pub mod det;
+pub mod labels;
 pub mod linear_attention;
 pub mod ngrams;
 pub mod resize;
+pub mod svm;
 pub mod topk;
+pub mod trees;

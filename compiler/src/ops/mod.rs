@@ -21,6 +21,7 @@ pub mod conv;
 pub mod conv_integer;
 mod conv_lower;
 pub mod conv_transpose;
+mod couple;
 pub mod cum_sum;
 pub mod dequantize;
 pub mod det;
@@ -33,6 +34,7 @@ mod error;
 pub mod expand;
 mod facts;
 pub mod fill;
+mod find_key;
 pub mod flex_attention;
 pub mod fused;
 pub mod gather;
@@ -52,12 +54,18 @@ pub mod matmul_integer;
 mod matmul_lower;
 pub mod matmul_nbits;
 pub mod max_unpool;
+mod ml_features;
+mod ml_labels;
+mod ml_linear;
+mod ml_post;
+mod ml_svm;
 mod nest;
 mod number;
 pub mod old_broadcast;
 pub mod one_hot;
 pub mod pad;
 mod panel;
+mod pick;
 pub mod pool;
 mod pool_lower;
 mod product;
@@ -84,6 +92,7 @@ pub mod slice;
 pub mod softmax;
 pub mod space;
 pub mod split;
+mod squared_distance;
 pub mod swiglu;
 pub mod tensor_scatter;
 #[cfg(test)]
@@ -91,6 +100,9 @@ mod testing;
 pub mod tf_idf;
 pub mod topk;
 pub mod transpose;
+mod tree_ensemble;
+mod tree_sum;
+mod trees;
 pub mod trilu;
 mod typed;
 pub mod unary;
@@ -127,6 +139,7 @@ define_ops! {
         Conv => conv::Conv,
         ConvInteger => conv_integer::ConvInteger,
         ConvTranspose => conv_transpose::ConvTranspose,
+        Couple => couple::Couple,
         Cumulate => cum_sum::Cumulate,
         Dequantize => dequantize::Dequantize,
         Det => det::Det,
@@ -134,6 +147,7 @@ define_ops! {
         Einsum => einsum::Einsum,
         Expand => expand::Expand,
         EyeLike => fill::EyeLike,
+        FindKey => find_key::FindKey,
         Gather => gather::Gather,
         Gemm => gemm::Gemm,
         GroupNorm => group_norm::GroupNorm,
@@ -144,6 +158,7 @@ define_ops! {
         MatMulInteger => matmul_integer::MatMulInteger,
         OneHot => one_hot::OneHot,
         Pad => pad::Pad,
+        Pick => pick::Pick,
         Pool => pool::Pool,
         Quantize => quantize::Quantize,
         Range => fill::Range,
@@ -157,11 +172,13 @@ define_ops! {
         Slice => slice::Slice,
         Softmax => softmax::Softmax,
         Split => split::Split,
+        SquaredDistance => squared_distance::SquaredDistance,
         TensorScatter => tensor_scatter::TensorScatter,
         TfIdf => tf_idf::TfIdf,
         Tile => expand::Tile,
         TopK => topk::TopK,
         Transpose => transpose::Transpose,
+        TreeSum => tree_sum::TreeSum,
         Trilu => trilu::Trilu,
         Unary => unary::Unary,
         Variadic => variadic::Variadic,
@@ -181,6 +198,10 @@ define_ops! {
         linear_attention::LinearAttention,
         loss::Loss,
         max_unpool::MaxUnpool,
+        ml_features::Features,
+        ml_labels::Categories,
+        ml_linear::Linear,
+        ml_svm::Svm,
         old_broadcast::OldBroadcast,
         dynamic_quantize::DynamicQuantizeLinear,
         dynamic_quantize_matmul::DynamicQuantizeMatMul,
@@ -195,6 +216,7 @@ define_ops! {
         qlinear_softmax::QLinearSoftmax,
         rotary_embedding::RotaryEmbedding,
         swiglu::SwiGlu,
+        tree_ensemble::TreeEnsemble,
     }
 }
 

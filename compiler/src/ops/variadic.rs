@@ -2,6 +2,7 @@
 //! with broadcasting. NaN wins in Max and Min.
 
 use super::binary::{of_floats, of_ints};
+use super::nest::scratch;
 use super::typed::{
     expect, expect_loop_type, expect_same, floats, from_floats, from_ints, ints, is_arithmetic_float,
     is_number, literal,
@@ -99,29 +100,53 @@ impl Op for Variadic {
     }
 
     fn lower(&self, cx: &mut LowerCx<'_>) -> Result<(), OpError> {
-        let reads = (0..cx.node().inputs.len()).map(|i| cx.read(i)).collect::<Result<Vec<_>, _>>()?;
-        let dtypes: Vec<DType> = reads.iter().map(|r| r.dtype).collect();
-        let value = self
-            .expr(&dtypes, (0..reads.len()).map(Expr::Read).collect())
-            .ok_or_else(|| OpError::internal("no operands"))?;
+        let count = cx.node().inputs.len();
+        let mut reads = (0..count).map(|i| cx.read(i)).collect::<Result<Vec<_>, _>>()?;
         let y = cx.write(0)?;
         expect_loop_type(y.dtype)?;
+        // Half floats are storage: what passes between steps stays wide.
+        let wide = if matches!(y.dtype, DType::F16 | DType::Bf16) { DType::F32 } else { y.dtype };
+        let mut part = 0;
+        while reads.len() > STEP_OPERANDS {
+            let total = scratch(cx, &format!("part{part}"), wide, &y.shape)?;
+            part += 1;
+            let rest = reads.split_off(STEP_OPERANDS);
+            cx.elementwise(&total, &reads, self.total(reads.len())?)?;
+            reads = std::iter::once(total).chain(rest).collect();
+        }
+        let value = self.finish(wide, count, self.total(reads.len())?);
         cx.elementwise(&y, &reads, value)
     }
 }
+
+/// Most operands of one step.
+const STEP_OPERANDS: usize = 12;
 
 impl Variadic {
     /// The function applied to expressions; `dtypes` are the operands' element types.
     pub fn expr(&self, dtypes: &[DType], args: Vec<Expr>) -> Option<Expr> {
         let (dtype, count) = (*dtypes.first()?, args.len());
+        Some(self.finish(dtype, count, self.joined(args)?))
+    }
+
+    fn joined(&self, args: Vec<Expr>) -> Option<Expr> {
         let f = self.combine();
-        let total = args.into_iter().reduce(|x, y| Expr::Binary(f, Box::new(x), Box::new(y)))?;
-        Some(match self.function {
+        args.into_iter().reduce(|x, y| Expr::Binary(f, Box::new(x), Box::new(y)))
+    }
+
+    /// The first `count` reads combined.
+    fn total(&self, count: usize) -> Result<Expr, OpError> {
+        self.joined((0..count).map(Expr::Read).collect()).ok_or_else(|| OpError::internal("no operands"))
+    }
+
+    /// The result from the combination of `count` operands.
+    fn finish(&self, dtype: DType, count: usize, total: Expr) -> Expr {
+        match self.function {
             VariadicFn::Mean if count > 1 => {
                 Expr::Binary(BinaryFn::Div, Box::new(total), Box::new(literal(dtype, count as f64)))
             }
             _ => total,
-        })
+        }
     }
 
     fn combine(&self) -> BinaryFn {

@@ -93,6 +93,15 @@ pub(super) fn needed(nest: &Nest, values: &[&Expr]) -> Vec<usize> {
     wanted.iter().enumerate().filter(|(_, w)| **w).map(|(i, _)| i).collect()
 }
 
+/// Whether the position of read `r` is computed from one of these reads.
+fn gathers_by(nest: &Nest, r: usize, reads: &[bool]) -> bool {
+    let mut found = false;
+    for gather in nest.reads.get(r).map(|r| r.gather.as_slice()).unwrap_or_default() {
+        visit(&gather.index, &mut |e| found |= matches!(e, Expr::Read(i) if reads.get(*i) == Some(&true)));
+    }
+    found
+}
+
 fn mark(e: &Expr, wanted: &mut [bool]) {
     visit(e, &mut |e| {
         if let Expr::Read(i) = e
@@ -159,8 +168,14 @@ impl<'a> Phase<'a> {
         let in_place: Vec<Option<usize>> = (0..count)
             .map(|r| if stores && reads.contains(&r) { phase.in_place(r, &reads) } else { None })
             .collect();
+        // A position gathered from such a row waits with it.
+        let mut late = vec![false; count];
         for &r in &reads {
-            if in_place.get(r).copied().flatten().is_none() {
+            let waits = in_place.get(r).copied().flatten().is_some() || gathers_by(cx.nest, r, &late);
+            if let Some(slot) = late.get_mut(r) {
+                *slot = waits;
+            }
+            if !waits {
                 phase.load(r, uses.get(r).copied().unwrap_or(0), stores)?;
             }
         }
@@ -169,9 +184,11 @@ impl<'a> Phase<'a> {
                 phase.prepare_store(s, &reads)?;
             }
         }
-        for &r in &reads {
-            if let Some(s) = in_place.get(r).copied().flatten() {
-                phase.load_in_place(r, s, uses.get(r).copied().unwrap_or(0))?;
+        for &r in reads.iter().filter(|&&r| late.get(r) == Some(&true)) {
+            let uses = uses.get(r).copied().unwrap_or(0);
+            match in_place.get(r).copied().flatten() {
+                Some(s) => phase.load_in_place(r, s, uses)?,
+                None => phase.load(r, uses, stores)?,
             }
         }
         Ok(phase)
