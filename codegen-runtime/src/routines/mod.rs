@@ -5,10 +5,13 @@
 
 pub mod bits;
 pub mod det;
+pub mod grid_sample;
 pub mod labels;
 pub mod linear_attention;
 pub mod ngrams;
+pub mod real;
 pub mod resize;
+pub mod scatter;
 pub mod svm;
 pub mod topk;
 pub mod trees;

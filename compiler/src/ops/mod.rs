@@ -36,10 +36,12 @@ mod facts;
 pub mod fill;
 mod find_key;
 pub mod flex_attention;
+pub mod fourier;
 pub mod fused;
 pub mod gather;
 pub mod gemm;
 mod grid;
+pub mod grid_sample;
 pub mod group_norm;
 mod identity;
 pub mod layer_norm;
@@ -87,6 +89,7 @@ mod resize_lower;
 mod resize_table;
 pub mod reverse_sequence;
 pub mod rotary_embedding;
+pub mod scatter;
 pub mod shape;
 pub mod slice;
 pub mod softmax;
@@ -111,6 +114,7 @@ mod views;
 mod walk;
 pub mod where_;
 pub mod window;
+pub mod window_function;
 
 pub use composite::{Body, Composite, INTERNAL};
 pub use error::OpError;
@@ -150,6 +154,7 @@ define_ops! {
         FindKey => find_key::FindKey,
         Gather => gather::Gather,
         Gemm => gemm::Gemm,
+        GridSample => grid_sample::GridSample,
         GroupNorm => group_norm::GroupNorm,
         Identity => identity::Identity,
         LayerNorm => layer_norm::LayerNorm,
@@ -168,6 +173,7 @@ define_ops! {
         Reshape => reshape::Reshape,
         Resize => resize::Resize,
         ReverseSequence => reverse_sequence::ReverseSequence,
+        Scatter => scatter::Scatter,
         Shape => shape::Shape,
         Slice => slice::Slice,
         Softmax => softmax::Softmax,
@@ -195,6 +201,8 @@ define_ops! {
         center_crop_pad::CenterCropPad,
         col2im::Col2Im,
         cum_sum::Cumulative,
+        fourier::Dft,
+        fourier::Stft,
         linear_attention::LinearAttention,
         loss::Loss,
         max_unpool::MaxUnpool,
@@ -217,6 +225,7 @@ define_ops! {
         rotary_embedding::RotaryEmbedding,
         swiglu::SwiGlu,
         tree_ensemble::TreeEnsemble,
+        window_function::WindowFunction,
     }
 }
 

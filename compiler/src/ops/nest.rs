@@ -388,6 +388,39 @@ pub(super) fn write_whole(cx: &mut LowerCx<'_>, i: usize) -> Result<Staged<Tenso
     }
 }
 
+/// Operand `i` converted to a type, row-major and alone in its memory.
+pub(super) fn read_as(cx: &mut LowerCx<'_>, i: usize, dtype: DType) -> Result<TensorView, OpError> {
+    match cx.input_type(i) {
+        Some((own, shape)) if own != dtype => {
+            let x = cx.read(i)?;
+            let y = scratch(cx, "converted", dtype, shape)?;
+            cx.elementwise(&y, &[x], cast(compute_dtype(own), dtype, Expr::Read(0)))?;
+            Ok(y)
+        }
+        _ => cx.read_dense(i),
+    }
+}
+
+/// Storage for a routine that computes result `i` in another type, row-major and alone in its memory;
+/// [`finish_as`] converts it.
+pub(super) fn write_as(cx: &mut LowerCx<'_>, i: usize, dtype: DType) -> Result<TensorView, OpError> {
+    match cx.output_type(i) {
+        Some((own, shape)) if own != dtype => scratch(cx, "unrounded", dtype, shape),
+        _ => cx.write_dense(i),
+    }
+}
+
+/// Moves what [`write_as`] gave into result `i`, if it is not there.
+pub(super) fn finish_as(cx: &mut LowerCx<'_>, i: usize, y: TensorView) -> Result<(), OpError> {
+    match cx.output_type(i) {
+        Some((own, _)) if own != y.dtype => {
+            let (from, out) = (y.dtype, cx.write(i)?);
+            cx.elementwise(&out, &[y], cast(from, compute_dtype(own), Expr::Read(0)))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Mean of `x` over `axes`, in the type it computes in; extents of one at the axes.
 pub(super) fn mean(cx: &mut LowerCx<'_>, x: &TensorView, axes: &[usize]) -> Result<TensorView, OpError> {
     moment(cx, "mean", x, &[], axes, Expr::Read(0))
