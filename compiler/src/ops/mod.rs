@@ -17,6 +17,8 @@ pub mod clip;
 pub mod col2im;
 mod composite;
 pub mod concat;
+mod contrib_attention;
+mod contrib_gelu;
 pub mod conv;
 pub mod conv_integer;
 mod conv_lower;
@@ -38,6 +40,7 @@ mod find_key;
 pub mod flex_attention;
 pub mod fourier;
 pub mod fused;
+mod fused_product;
 pub mod gather;
 pub mod gemm;
 mod grid;
@@ -91,6 +94,7 @@ pub mod reverse_sequence;
 pub mod rotary_embedding;
 pub mod scatter;
 pub mod shape;
+mod skip_norm;
 pub mod slice;
 pub mod softmax;
 pub mod space;
@@ -194,6 +198,8 @@ define_ops! {
         Elementwise => elementwise::Elementwise,
     }
     composite {
+        contrib_attention::ContribAttention,
+        contrib_gelu::ContribGelu,
         flex_attention::FlexAttention,
         affine_grid::AffineGrid,
         attention::Attention,
@@ -203,6 +209,7 @@ define_ops! {
         cum_sum::Cumulative,
         fourier::Dft,
         fourier::Stft,
+        fused_product::FusedProduct,
         linear_attention::LinearAttention,
         loss::Loss,
         max_unpool::MaxUnpool,
@@ -223,6 +230,7 @@ define_ops! {
         qlinear_pool::QLinearPool,
         qlinear_softmax::QLinearSoftmax,
         rotary_embedding::RotaryEmbedding,
+        skip_norm::SkipNorm,
         swiglu::SwiGlu,
         tree_ensemble::TreeEnsemble,
         window_function::WindowFunction,

@@ -16,7 +16,8 @@ pub struct Trilu {
 }
 
 impl OnnxOp for Trilu {
-    const NAMES: &'static [OnnxName] = &[OnnxName::onnx("Trilu", 14)];
+    const NAMES: &'static [OnnxName] =
+        &[OnnxName::onnx("Trilu", 14), OnnxName { domain: "com.microsoft", op_type: "Trilu", since: 1 }];
 
     fn import(attrs: &mut AttrReader<'_>, _node: &NodeView<'_>) -> Result<OpKind, OpError> {
         Ok(Trilu { upper: attrs.int_or("upper", 1)? != 0 }.into())
