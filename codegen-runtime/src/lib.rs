@@ -29,7 +29,7 @@ pub mod source;
 pub mod spec;
 
 pub use api::{Faults, LayerInfo, ModelInfo, Probe, Shaped, Stopwatch, Storage, TensorInfo, Tensors};
-pub use blob::{AnyBlob, Blob};
+pub use blob::{AnyBlob, Blob, WeightsError};
 pub use fault::{Fault, RunError};
 pub use isa::{Armv7eM, Detected, Isa, Level, Neon, Scalar, Task, WasmSimd};
 #[cfg(target_arch = "x86_64")]

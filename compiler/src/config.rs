@@ -7,7 +7,7 @@
 //! ```
 
 use crate::diag::{Code, Diagnostic, Diagnostics};
-use crate::emit::{self, EmitOptions, Runtime, Specialise};
+use crate::emit::{self, EmitOptions, Runtime, Specialise, WeightsAt};
 use crate::ir::Tensor;
 use crate::pipeline::{self, Compiled};
 use edgec_runtime::Level;
@@ -166,6 +166,8 @@ pub struct Config {
     pub runtime: Runtime,
     /// Which layers get code of their own.
     pub specialise: Specialise,
+    /// Where the weights are.
+    pub weights: WeightsAt,
     /// Where [`Config::compile`] writes; `$OUT_DIR` by default.
     pub out_dir: Option<PathBuf>,
     /// Run no optimising pass (for comparisons and bug reports).
@@ -218,6 +220,12 @@ impl Config {
         self
     }
 
+    /// Where the weights are.
+    pub fn weights(mut self, weights: WeightsAt) -> Self {
+        self.weights = weights;
+        self
+    }
+
     /// Most bytes of RAM that each model may need; more is an error.
     pub fn max_ram(mut self, bytes: u64) -> Self {
         self.max_ram = Some(bytes);
@@ -244,6 +252,7 @@ impl Config {
             levels: self.effective_levels(),
             runtime: self.runtime.clone(),
             specialise: self.specialise,
+            weights: self.weights,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::config::{Config, ModelConfig, parse_bytes, parse_levels};
 use crate::diag::{Code, Diagnostic, Diagnostics};
-use crate::emit::{Runtime, Specialise};
+use crate::emit::{Runtime, Specialise, WeightsAt};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -110,6 +110,9 @@ pub struct BuildArgs {
     /// Where the runtime comes from: `vendored`, `path=DIR` or `version=X`
     #[arg(long, default_value = "vendored")]
     pub runtime: String,
+    /// Where the weights are: `included` in the crate, or `external`, a file that the program loads
+    #[arg(long, value_name = "WHERE", default_value = "included")]
+    pub weights: WeightsAt,
     /// Write nothing; exit with 4 and list differences if the crate is not what would be written
     #[arg(long)]
     pub check: bool,

@@ -91,6 +91,7 @@ fn job(args: &BuildArgs) -> Result<Job, Diagnostics> {
     let mut config = args.model.config()?;
     config.package = args.name.clone();
     config.runtime = parse_runtime(&args.runtime)?;
+    config.weights = args.weights;
     for path in &args.models {
         let mut model = args.model.model(ModelConfig::file(path))?;
         if let ([_], Some(name)) = (args.models.as_slice(), &args.name) {

@@ -7,6 +7,7 @@
 //! level = "scalar,v3"        # optional, as on the command line
 //! target = "thumbv7em-none-eabihf"
 //! runtime = "vendored"
+//! weights = "included"       # or "external": a file that the program loads
 //! max-ram = "64k"            # of each model; also max-rom
 //! specialise = "auto"        # which layers get code of their own: auto, never, always
 //!
@@ -46,6 +47,7 @@ struct Package {
     target: Option<String>,
     runtime: Option<String>,
     specialise: Option<String>,
+    weights: Option<String>,
     max_ram: Option<String>,
     max_rom: Option<String>,
 }
@@ -107,6 +109,10 @@ pub fn read(path: &Path) -> Result<Manifest, Diagnostics> {
     match file.package.specialise.as_deref().unwrap_or("auto").parse() {
         Ok(specialise) => config.specialise = specialise,
         Err(e) => problems.push(bad(path, format!("specialise {e}"))),
+    }
+    match file.package.weights.as_deref().unwrap_or("included").parse() {
+        Ok(weights) => config.weights = weights,
+        Err(e) => problems.push(bad(path, format!("weights {e}"))),
     }
     for (text, most) in
         [(&file.package.max_ram, &mut config.max_ram), (&file.package.max_rom, &mut config.max_rom)]

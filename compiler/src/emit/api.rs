@@ -28,6 +28,7 @@ pub(super) struct Api {
     inputs: Vec<PortName>,
     outputs: Vec<PortName>,
     fallible: bool,
+    external: bool,
 }
 
 /// A port with its names and types.
@@ -60,6 +61,7 @@ impl Api {
             return Err(EmitError::Internal("a model without outputs".into()));
         }
         let fallible = schedule.steps.iter().any(|s| s.kernel.fallible());
+        let external = operands.external;
         let mut items = Vec::new();
         items.extend(facts(unit, operands, layers, options)?);
         for (kind, port) in ins.iter().map(|p| ("Input", p)).chain(outs.iter().map(|p| ("Output", p))) {
@@ -67,9 +69,9 @@ impl Api {
         }
         items.extend(structs(&ins, &outs)?);
         items.extend(runner(unit, layers, options, fallible)?);
-        items.push(model_struct()?);
-        items.push(model_impl(&ins, &outs, fallible)?);
-        items.push(tensors_impl(&ins, &outs, fallible)?);
+        items.push(model_struct(external)?);
+        items.push(model_impl(&ins, &outs, fallible, external)?);
+        items.push(tensors_impl(&ins, &outs, fallible, external)?);
         let halves = STORAGE_TYPES.iter().copied().filter(|half| {
             let shapes = ins.iter().chain(&outs).map(|p| p.shape.to_string());
             shapes
@@ -78,16 +80,20 @@ impl Api {
         });
         let mut exports =
             vec!["LayerInfo", "Level", "ModelInfo", "Probe", "RunError", "Shaped", "TensorInfo", "Tensors"];
+        if external {
+            exports.extend(["Blob", "WeightsError"]);
+        }
         exports.extend(halves);
         exports.sort_unstable();
         Ok(Api {
             exports: format!("pub use rt::{{{}}};", exports.join(", ")),
             items,
-            alloc: alloc_impl()?,
-            profile: profile_impl(fallible)?,
+            alloc: alloc_impl(external)?,
+            profile: profile_impl(fallible, external)?,
             inputs,
             outputs,
             fallible,
+            external,
         })
     }
 
@@ -131,14 +137,19 @@ impl Api {
             }
         };
         let end = if self.fallible { "?" } else { "" };
+        let weights = if self.external { "weights" } else { "" };
         let first = self.outputs.first().map(|o| o.field.as_str()).unwrap_or_default();
-        vec![
+        let loading = self.external.then(|| {
+            format!("let weights = {module}::Model::weights(bytes)?; // the contents of `weights.bin`, at a multiple of 64")
+        });
+        let lines = [
             format!(
-                "let mut model = {module}::Model::boxed(); // feature `alloc`; or `take()`, or `new(&mut arena)`"
+                "let mut model = {module}::Model::boxed({weights}); // feature `alloc`; or `take()`, or `new(&mut arena)`"
             ),
             format!("let out = model.run({arguments}){end};"),
             format!("println!(\"{{:?}}\", out.{first});"),
-        ]
+        ];
+        loading.into_iter().chain(lines).collect()
     }
 }
 
@@ -187,7 +198,10 @@ fn ports<'a>(
             alias: names::ident(&name.alias),
             info: names::ident(&name.info),
             slot,
-            weights: operands.weights(&[port.operand])?,
+            weights: match operands.external {
+                true => quote!(self.weights),
+                false => operands.weights(&[port.operand])?,
+            },
             shape,
         });
     }

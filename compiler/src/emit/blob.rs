@@ -21,11 +21,11 @@ pub(super) struct Blobs {
 }
 
 impl Blobs {
-    /// Lays out constants in their order; those that one step reads share a file.
-    pub(super) fn new(schedule: &Schedule) -> Self {
+    /// Lays out constants in their order; those that one step reads share a file. One file unless `split`.
+    pub(super) fn new(schedule: &Schedule, split: bool) -> Self {
         let constants = &schedule.constants;
         let total: usize = constants.iter().map(|c| c.bytes.len().next_multiple_of(ALIGN)).sum();
-        let limit = if total <= ONE_FILE { usize::MAX } else { ONE_FILE };
+        let limit = if total <= ONE_FILE || !split { usize::MAX } else { ONE_FILE };
         let mut files = vec![Vec::new()];
         let mut places = vec![(0, 0); constants.len()];
         for group in groups(schedule) {

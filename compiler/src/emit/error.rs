@@ -44,6 +44,8 @@ pub enum EmitError {
         /// Bytes allowed.
         limit: usize,
     },
+    /// Weights that the program loads, asked of a macro, which writes no file.
+    ExternalInMacro,
     /// The schedule, the plan or emission itself is wrong: a bug of the compiler.
     Internal(String),
     /// The folder holds files that edgec did not write.
@@ -73,6 +75,7 @@ impl fmt::Display for EmitError {
             EmitError::TooLarge { bytes, limit } => {
                 write!(f, "{bytes} bytes of weights exceed the {limit} that a macro can hold")
             }
+            EmitError::ExternalInMacro => f.write_str("a macro cannot write the weights to a file"),
             EmitError::Internal(what) => write!(f, "emission: {what}"),
             EmitError::NotOurs(path) => {
                 write!(f, "`{}` is not empty and holds no `PROVENANCE.json` of edgec", path.display())
@@ -107,6 +110,8 @@ impl From<EmitError> for Diagnostic {
                 .with_help("use lower-case letters, digits and `_`, starting with a letter"),
             EmitError::ElementType { .. } => Diagnostic::error(Code::UnsupportedForm, message),
             EmitError::TooLarge { .. } => Diagnostic::error(Code::TooLarge, message)
+                .with_help("compile the model in a build script (`edgec::Config`) or with `edgec build`"),
+            EmitError::ExternalInMacro => Diagnostic::error(Code::BadOption, message)
                 .with_help("compile the model in a build script (`edgec::Config`) or with `edgec build`"),
             EmitError::Internal(_) => Diagnostic::error(Code::Internal, message),
             EmitError::NotOurs(_) => Diagnostic::error(Code::OutputFolder, message)

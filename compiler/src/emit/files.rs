@@ -158,10 +158,13 @@ fn module_files(module: &Module, options: &EmitOptions) -> Vec<File> {
     let mut statics = vec!["use super::rt;".to_owned()];
     for (i, (name, bytes)) in module.weights.iter().enumerate() {
         let (len, path) = (format::group(bytes.len() as u128), module.weights_file(i));
+        files.push(File { path: format!("{folder}/{path}"), bytes: bytes.clone() });
+        if module.external {
+            continue;
+        }
         statics.push(format!(
             "/// Weights.\npub(super) static {name}: rt::Blob<{len}> = rt::Blob::new(*include_bytes!(\"{path}\"));"
         ));
-        files.push(File { path: format!("{folder}/{path}"), bytes: bytes.clone() });
     }
     statics.extend(module.const_items.iter().cloned());
     files.push(File::text(format!("{folder}/weights.rs"), source_text(&module.header, &statics)));
@@ -228,11 +231,13 @@ fn golden(package: &str, modules: &[Module], models: &[ModelUnit<'_>]) -> Vec<Fi
             ));
         }
         tests.push(format!(
-            "#[test]\nfn {name}() {{\n    let mut model = {path}::Model::take().unwrap();\n    for &level in {path}::LEVELS {{\n        \
+            "#[test]\nfn {name}() {{\n    {weights}let mut model = {path}::Model::take({argument}).unwrap();\n    for &level in {path}::LEVELS {{\n        \
              if !level.available() {{\n            continue;\n        }}\n        \
              model = model.with_level(level).unwrap();\n{calls}\n    }}\n}}",
             name = module.name,
             calls = calls.join("\n"),
+            argument = if module.external { "weights" } else { "" },
+            weights = if module.external { loading(module, &path) } else { String::new() },
         ));
     }
     let tensors = match modules.first() {
@@ -245,6 +250,17 @@ fn golden(package: &str, modules: &[Module], models: &[ModelUnit<'_>]) -> Vec<Fi
     );
     files.push(File::text("tests/golden.rs", text));
     files
+}
+
+/// Lines of a test that load the weights.
+fn loading(module: &Module, path: &str) -> String {
+    let bytes: usize = module.weights.iter().map(|(_, b)| b.len()).sum();
+    format!(
+        "static FILE: {path}::Blob<{bytes}> = {path}::Blob::new(*include_bytes!(\"../src/{}/{}\"));\n    \
+         let weights = {path}::Model::weights(FILE.bytes()).unwrap();\n    ",
+        module.name,
+        module.weights_file(0)
+    )
 }
 
 /// Functions of `tests/golden.rs`.
@@ -318,6 +334,7 @@ pub(super) fn provenance(
         "package": options.package,
         "levels": levels,
         "specialise": options.specialise.name(),
+        "weights": options.weights.name(),
         "models": models,
         "files": hashes,
     });

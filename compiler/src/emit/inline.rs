@@ -33,10 +33,13 @@ pub fn inline(models: &[ModelUnit<'_>], options: &EmitOptions, folder: &str) -> 
         let place = |i: usize| format!("{}_{}", module.name, module.weights_file(i));
         for (i, (name, bytes)) in module.weights.iter().enumerate() {
             let (len, path) = (format::group(bytes.len() as u128), place(i));
+            files.push(File { path: path.clone(), bytes: bytes.clone() });
+            if module.external {
+                continue;
+            }
             statics.push(format!(
                 "/// Weights.\npub(super) static {name}: rt::Blob<{len}> = rt::Blob::new(*include_bytes!(concat!({folder}, \"/{path}\")));"
             ));
-            files.push(File { path, bytes: bytes.clone() });
         }
         statics.extend(module.const_items.iter().cloned());
         let weights = Source { name: "weights".into(), items: statics, allow: &[] };
@@ -54,6 +57,9 @@ pub fn tokens(
 ) -> Result<TokenStream, EmitError> {
     let mut all = TokenStream::new();
     for module in model::modules(models, options)? {
+        if module.external {
+            return Err(EmitError::ExternalInMacro);
+        }
         let bytes: usize = module.weights.iter().map(|(_, b)| b.len()).sum();
         if bytes > LITERAL_LIMIT {
             return Err(EmitError::TooLarge { bytes, limit: LITERAL_LIMIT });

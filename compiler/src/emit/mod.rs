@@ -9,6 +9,7 @@
 mod api;
 mod blob;
 mod error;
+mod external;
 mod files;
 mod format;
 mod inline;
@@ -95,6 +96,41 @@ pub struct EmitOptions {
     pub runtime: Runtime,
     /// Which layers get code of their own.
     pub specialise: Specialise,
+    /// Where the weights are.
+    pub weights: WeightsAt,
+}
+
+/// Where a generated crate's weights are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WeightsAt {
+    /// In the crate (`include_bytes!`).
+    #[default]
+    Crate,
+    /// In a file beside the code that the program loads and hands over, whose length, layout and checksum are
+    /// verified.
+    Caller,
+}
+
+impl WeightsAt {
+    /// As in options: `included`, `external`.
+    pub fn name(self) -> &'static str {
+        match self {
+            WeightsAt::Crate => "included",
+            WeightsAt::Caller => "external",
+        }
+    }
+}
+
+impl std::str::FromStr for WeightsAt {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "included" => Ok(WeightsAt::Crate),
+            "external" => Ok(WeightsAt::Caller),
+            _ => Err(format!("`{text}`: expected `included` or `external`")),
+        }
+    }
 }
 
 /// Which layers of the kernel families get code of their own, in which every extent is a constant, in place of the

@@ -4,7 +4,7 @@ use proc_macro2::Ident;
 
 use super::api::Api;
 use super::operands::Operands;
-use super::{EmitError, EmitOptions, ModelUnit, VERSION, format, kernels, names, plan};
+use super::{EmitError, EmitOptions, ModelUnit, VERSION, external, format, kernels, names, plan};
 
 /// Most layers of one file.
 const FILE_LAYERS: usize = 32;
@@ -35,6 +35,8 @@ pub(super) struct Module {
     pub(super) const_items: Vec<String>,
     /// Weights files: name of the static, and bytes.
     pub(super) weights: Vec<(Ident, Vec<u8>)>,
+    /// Whether the caller hands the weights over.
+    pub(super) external: bool,
 }
 
 impl Module {
@@ -83,14 +85,18 @@ pub(super) fn header(unit: &ModelUnit<'_>) -> String {
 fn module(unit: &ModelUnit<'_>, options: &EmitOptions) -> Result<Module, EmitError> {
     let schedule = unit.schedule;
     let name = names::module(unit.meta.module.as_deref(), &schedule.name)?;
-    let operands = Operands::new(schedule, unit.plan)?;
+    let mut operands = Operands::new(schedule, unit.plan, options.weights)?;
     let layers = layers(&operands, &kernels::Shapes::new(&schedule.steps, options))?;
     let api = Api::new(unit, &operands, &name, &layers.calls, options)?;
     let mut sources = layers.sources;
     let mut plan_items = vec!["use super::rt;".to_owned()];
     plan_items.extend(plan::items(&operands, unit.table)?);
     sources.insert(0, Source { name: "plan".into(), items: plan_items, allow: &[] });
-    let const_items = operands.const_items()?;
+    let mut const_items = operands.const_items()?;
+    if operands.external {
+        const_items.insert(0, external::blob_item(&operands)?);
+        external::close(&mut operands.blobs, schedule);
+    }
     let statics: Vec<Ident> = (0..operands.blobs.files.len()).map(|i| operands.weights_static(i)).collect();
     Ok(Module {
         header: header(unit),
@@ -99,6 +105,7 @@ fn module(unit: &ModelUnit<'_>, options: &EmitOptions) -> Result<Module, EmitErr
         sources,
         const_items,
         weights: statics.into_iter().zip(operands.blobs.files).collect(),
+        external: operands.external,
         name,
     })
 }

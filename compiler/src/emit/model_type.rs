@@ -5,7 +5,7 @@ use quote::quote;
 
 use super::api::{PortCode, levels};
 use super::kernels::Layer;
-use super::{EmitError, EmitOptions, Level, ModelUnit, format, names};
+use super::{EmitError, EmitOptions, Level, ModelUnit, WeightsAt, format, names};
 
 /// Most layers that one function lists: rustc's time grows with the square of straight-line code.
 const MAX_STRAIGHT_LINE: usize = 1_000;
@@ -30,6 +30,7 @@ pub(super) fn runner(
     options: &EmitOptions,
     fallible: bool,
 ) -> Result<Vec<String>, EmitError> {
+    let external = options.weights == WeightsAt::Caller;
     let lines: Vec<TokenStream> = layers
         .iter()
         .zip(&unit.schedule.steps)
@@ -41,7 +42,11 @@ pub(super) fn runner(
         })
         .collect();
     let faults = fallible.then(|| quote!(, faults: &mut rt::Faults));
+    let blob = external.then(|| quote!(, blob: &weights::Blob));
+    let faults = quote!(#faults #blob);
     let pass = fallible.then(|| quote!(, faults));
+    let blob = external.then(|| quote!(, blob));
+    let pass = quote!(#pass #blob);
     let mut items = Vec::new();
     let list = |name: &Ident, doc: &str, lines: &[TokenStream]| {
         let used = !lines.is_empty();
@@ -99,12 +104,14 @@ pub(super) fn runner(
     Ok(items)
 }
 
-pub(super) fn model_struct() -> Result<String, EmitError> {
+pub(super) fn model_struct(external: bool) -> Result<String, EmitError> {
+    let weights = external.then(|| quote!(weights: &'a weights::Blob,));
     format::item(quote!(
         #[doc = " The model: an arena to work in, and the level it runs at."]
         pub struct Model<'a> {
             arena: rt::Storage<'a, ARENA_BYTES>,
             level: rt::Detected,
+            #weights
         }
     ))
 }
@@ -117,14 +124,15 @@ fn result_type(fallible: bool) -> TokenStream {
 }
 
 /// Runs the layers and returns early on a fault.
-fn run_layers(fallible: bool, probe: TokenStream) -> TokenStream {
+fn run_layers(fallible: bool, external: bool, probe: TokenStream) -> TokenStream {
+    let blob = external.then(|| quote!(, self.weights));
     match fallible {
         true => quote!(
             let mut faults = rt::Faults::new();
-            run_layers(self.level, &mut rt::Mem::new(self.arena.arena_mut()), #probe, &mut faults);
+            run_layers(self.level, &mut rt::Mem::new(self.arena.arena_mut()), #probe, &mut faults #blob);
             faults.result()?;
         ),
-        false => quote!(run_layers(self.level, &mut rt::Mem::new(self.arena.arena_mut()), #probe);),
+        false => quote!(run_layers(self.level, &mut rt::Mem::new(self.arena.arena_mut()), #probe #blob);),
     }
 }
 
@@ -132,9 +140,10 @@ pub(super) fn model_impl(
     ins: &[PortCode<'_>],
     outs: &[PortCode<'_>],
     fallible: bool,
+    external: bool,
 ) -> Result<String, EmitError> {
     let result = result_type(fallible);
-    let layers = run_layers(fallible, quote!(&mut ()));
+    let layers = run_layers(fallible, external, quote!(&mut ()));
     let end = if fallible { quote!(Ok(self.outputs())) } else { quote!(self.outputs()) };
     let run = {
         let (arguments, copies) = match ins {
@@ -174,18 +183,28 @@ pub(super) fn model_impl(
     });
     let fields = outs.iter().map(|p| {
         let (field, slot, weights) = (&p.field, &p.slot, &p.weights);
-        quote!(#field: rt::api::shape(arena.read::<#slot, _>(&#weights)))
+        quote!(#field: rt::api::shape(arena.read::<#slot, _>(#weights)))
     });
+    let given = |lifetime: TokenStream| external.then(|| quote!(weights: &#lifetime weights::Blob));
+    let (new, taken) = (given(quote!('a)), given(quote!('static)));
+    let (new, field) = (new.map(|w| quote!(, #w)), external.then(|| quote!(, weights)));
+    let take = match external {
+        true => quote!(ARENA.take().map(|arena| Model::new(arena, weights))),
+        false => quote!(ARENA.take().map(Model::new)),
+    };
+    let check = external.then(super::external::check_method);
     format::item(quote!(
         impl<'a> Model<'a> {
+            #check
+
             #[doc = " A model that works in `arena`, at the best level of this CPU."]
-            pub fn new(arena: &'a mut Arena) -> Self {
-                Model { arena: rt::Storage::Lent(arena), level: best_level() }
+            pub fn new(arena: &'a mut Arena #new) -> Self {
+                Model { arena: rt::Storage::Lent(arena), level: best_level() #field }
             }
 
             #[doc = " A model that works in the crate's one static arena; `None` once that is taken."]
-            pub fn take() -> Option<Model<'static>> {
-                ARENA.take().map(Model::new)
+            pub fn take(#taken) -> Option<Model<'static>> {
+                #take
             }
 
             #[doc = " The same model at another level; `None` if it is not among [`LEVELS`] or this CPU lacks it."]
@@ -221,20 +240,22 @@ fn accessor(p: &PortCode<'_>) -> Ident {
     names::ident(&format!("{}_mut", p.field))
 }
 
-pub(super) fn alloc_impl() -> Result<String, EmitError> {
+pub(super) fn alloc_impl(external: bool) -> Result<String, EmitError> {
+    let given = external.then(|| quote!(weights: &'static weights::Blob));
+    let field = external.then(|| quote!(, weights));
     format::item(quote!(
         impl Model<'static> {
             #[doc = " A model with an arena of its own on the heap, never on the stack."]
-            pub fn boxed() -> Self {
-                Model { arena: rt::Storage::Owned(Arena::boxed()), level: best_level() }
+            pub fn boxed(#given) -> Self {
+                Model { arena: rt::Storage::Owned(Arena::boxed()), level: best_level() #field }
             }
         }
     ))
 }
 
-pub(super) fn profile_impl(fallible: bool) -> Result<String, EmitError> {
+pub(super) fn profile_impl(fallible: bool, external: bool) -> Result<String, EmitError> {
     let result = result_type(fallible);
-    let layers = run_layers(fallible, quote!(&mut probe));
+    let layers = run_layers(fallible, external, quote!(&mut probe));
     let end = if fallible { quote!(Ok(self.outputs())) } else { quote!(self.outputs()) };
     format::item(quote!(
         impl Model<'_> {
@@ -256,6 +277,7 @@ pub(super) fn tensors_impl(
     ins: &[PortCode<'_>],
     outs: &[PortCode<'_>],
     fallible: bool,
+    external: bool,
 ) -> Result<String, EmitError> {
     let infos = |ports: &[PortCode<'_>]| {
         let infos = ports.iter().map(|p| &p.info);
@@ -268,9 +290,9 @@ pub(super) fn tensors_impl(
     });
     let reads = outs.iter().enumerate().map(|(i, p)| {
         let (i, slot, weights) = (format::size(i), &p.slot, &p.weights);
-        quote!(#i => Some(rt::api::bytes(self.arena.arena().read::<#slot, _>(&#weights))))
+        quote!(#i => Some(rt::api::bytes(self.arena.arena().read::<#slot, _>(#weights))))
     });
-    let layers = run_layers(fallible, quote!(probe));
+    let layers = run_layers(fallible, external, quote!(probe));
     let input = if ins.is_empty() { quote!(_index) } else { quote!(index) };
     let input_body = match ins.is_empty() {
         true => quote!(None),

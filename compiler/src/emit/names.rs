@@ -19,6 +19,7 @@ pub(super) struct PortName {
 /// Names that generated modules use for types, which ports must not take.
 const TAKEN_TYPES: &[&str] = &[
     "Arena",
+    "Blob",
     "Bf16",
     "Bool",
     "Err",
@@ -48,6 +49,7 @@ const TAKEN_TYPES: &[&str] = &[
     "Some",
     "TensorInfo",
     "Tensors",
+    "WeightsError",
 ];
 /// Constants of generated modules that ports must not take.
 const TAKEN_CONSTS: &[&str] = &["ARENA_BYTES", "INFO", "INPUTS", "LAYERS", "LEVELS", "OUTPUTS"];

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use super::blob::Blobs;
-use super::{EmitError, format, names};
+use super::{EmitError, WeightsAt, format, names};
 use crate::ir::DType;
 use crate::kernel::{Buffer, Constant, Operand};
 use crate::memory::{Plan, StepForm};
@@ -48,16 +48,20 @@ pub(super) struct Operands<'a> {
     pub(super) schedule: &'a Schedule,
     pub(super) plan: &'a Plan,
     pub(super) blobs: Blobs,
+    /// Whether the caller hands the weights over, in one file.
+    pub(super) external: bool,
     /// Operands that generated code names, each of which gets a type alias.
     named: RefCell<BTreeSet<Operand>>,
 }
 
 impl<'a> Operands<'a> {
-    pub(super) fn new(schedule: &'a Schedule, plan: &'a Plan) -> Result<Self, EmitError> {
+    pub(super) fn new(schedule: &'a Schedule, plan: &'a Plan, weights: WeightsAt) -> Result<Self, EmitError> {
         if plan.offsets.len() != schedule.buffers.len() || plan.forms.len() != schedule.steps.len() {
             return Err(EmitError::Internal("the plan is not of this schedule".into()));
         }
-        Ok(Operands { schedule, plan, blobs: Blobs::new(schedule), named: RefCell::new(BTreeSet::new()) })
+        let external = weights == WeightsAt::Caller;
+        let blobs = Blobs::new(schedule, !external);
+        Ok(Operands { schedule, plan, blobs, external, named: RefCell::new(BTreeSet::new()) })
     }
 
     /// The operand's type alias: `plan::B003` or `weights::W012`.
@@ -107,10 +111,14 @@ impl<'a> Operands<'a> {
         }
     }
 
-    /// `weights::WEIGHTS`, or the file of a split blob that these operands lie in.
+    /// `&weights::WEIGHTS`, or the file of a split blob that these operands lie in; `blob` where the caller hands
+    /// them over.
     pub(super) fn weights(&self, operands: &[Operand]) -> Result<TokenStream, EmitError> {
+        if self.external {
+            return Ok(quote!(blob));
+        }
         let name = self.weights_static(self.blobs.file_of(operands)?);
-        Ok(quote!(weights::#name))
+        Ok(quote!(&weights::#name))
     }
 
     /// The static that holds a weights file.

@@ -101,6 +101,7 @@ fn options() -> EmitOptions {
         levels: vec![Level::V4],
         runtime: Runtime::Module,
         specialise: Specialise::Auto,
+        weights: WeightsAt::Crate,
     }
 }
 

@@ -28,7 +28,8 @@ pub(super) struct Region {
 }
 
 pub(super) fn parts(cx: &StepCx<'_>, loops: &Loops) -> Result<Parts, EmitError> {
-    let (name, module) = (&cx.name, &cx.module);
+    let name = &cx.name;
+    let (call, blob) = cx.task();
     let weights = cx.operands.weights(&loops.reads())?;
     let fallible = loops.fallible();
     let mut functions = TokenStream::new();
@@ -49,10 +50,11 @@ pub(super) fn parts(cx: &StepCx<'_>, loops: &Loops) -> Result<Parts, EmitError> 
         let fault = faults.then(|| quote!(&mut fault,));
         calls.extend(quote!(
             let ((#(#reads,)*), (#(#writes,)*)) =
-                self.0.borrow::<(#(#read_types,)*), (#(#write_types,)*)>(&#weights);
+                self.0.borrow::<(#(#read_types,)*), (#(#write_types,)*)>(#weights);
             Self::#function_name(#(#reads,)* #(#writes,)* #fault);
         ));
     }
+    let blob = blob.filter(|_| !calls.is_empty());
     let receiver = if calls.is_empty() { quote!(self) } else { quote!(mut self) };
     let body = match (fallible, calls.is_empty()) {
         (true, true) => quote!(rt::Fault::None),
@@ -68,12 +70,13 @@ pub(super) fn parts(cx: &StepCx<'_>, loops: &Loops) -> Result<Parts, EmitError> 
 
                 #[inline(always)]
                 fn run<I: rt::Isa>(#receiver, _isa: I) -> Self::Output {
+                    #blob
                     #body
                 }
             }
             #functions
         ),
-        call: quote!(isa.call(#module::#name(mem.reborrow()))),
+        call,
         task: true,
     })
 }

@@ -56,6 +56,14 @@ struct StepCx<'a> {
 }
 
 impl StepCx<'_> {
+    /// The call of a layer that is a task, and the line that its body starts with.
+    fn task(&self) -> (TokenStream, Option<TokenStream>) {
+        let (name, module) = (&self.name, &self.module);
+        let external = self.operands.external;
+        let blob = external.then(|| quote!(, blob));
+        (quote!(isa.call(#module::#name(mem.reborrow() #blob))), external.then(|| quote!(let blob = self.1;)))
+    }
+
     /// Parts of a layer that the runtime runs: `impl rt::kernels::<module>::<trait> for LayerXXX`.
     fn kernel(
         &self,
@@ -88,7 +96,7 @@ impl StepCx<'_> {
                     #(#types)*
                 }
             ),
-            call: quote!(rt::kernels::#family::run::<I, #module::#name, _, _>(isa, mem, &#weights, rt::Part::ALL)),
+            call: quote!(rt::kernels::#family::run::<I, #module::#name, _, _>(isa, mem, #weights, rt::Part::ALL)),
             task: false,
         })
     }
@@ -122,7 +130,8 @@ pub(super) fn layer(
     };
     let doc = format::doc(&doc(operands, index, step)?);
     let declaration = if parts.task {
-        quote!(#doc pub(super) struct #name<'m>(pub(super) plan::Mem<'m>);)
+        let blob = operands.external.then(|| quote!(, pub(super) &'m weights::Blob));
+        quote!(#doc pub(super) struct #name<'m>(pub(super) plan::Mem<'m> #blob);)
     } else {
         quote!(#doc pub(super) struct #name;)
     };

@@ -8,7 +8,8 @@ use crate::emit::{EmitError, format, names};
 use crate::kernel::{Param, Routine};
 
 pub(super) fn parts(cx: &StepCx<'_>, routine: &Routine) -> Result<Parts, EmitError> {
-    let (name, module) = (&cx.name, &cx.module);
+    let name = &cx.name;
+    let (call, blob) = cx.task();
     let weights = cx.operands.weights(&routine.reads)?;
     let path = routine.function.split("::").map(names::ident);
     let path = quote!(rt::routines #(::#path)*);
@@ -27,13 +28,14 @@ pub(super) fn parts(cx: &StepCx<'_>, routine: &Routine) -> Result<Parts, EmitErr
 
                 #[inline(always)]
                 fn run<I: rt::Isa>(mut self, _isa: I) -> Self::Output {
+                    #blob
                     let ((#(#reads,)*), (#(#writes,)*)) =
-                        self.0.borrow::<(#(#read_types,)*), (#(#write_types,)*)>(&#weights);
+                        self.0.borrow::<(#(#read_types,)*), (#(#write_types,)*)>(#weights);
                     #path(#(#arguments),*) #end
                 }
             }
         ),
-        call: quote!(isa.call(#module::#name(mem.reborrow()))),
+        call,
         task: true,
     })
 }
