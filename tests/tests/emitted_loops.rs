@@ -552,6 +552,7 @@ fn emitted_nests_compute_what_they_say() {
         levels: vec![Level::V3, Level::V4],
         runtime: Runtime::Module,
         specialise: Default::default(),
+        weights: Default::default(),
     };
     let files = package(&units, &options).unwrap();
     let kept = std::env::var_os("EDGEC_KEEP").map(std::path::PathBuf::from);
