@@ -220,21 +220,37 @@ impl Forest {
         if !(0..self.leaves.len()).any(has) {
             return Reached::Never;
         }
-        // A tree all of whose leaves weigh the target decides.
-        let all = |root: &Next| {
-            let mut pending = vec![*root];
-            while let Some(next) = pending.pop() {
-                match next {
-                    Next::Leaf(l) if !has(l) => return false,
-                    Next::Leaf(_) => {}
-                    Next::Node(n) => {
-                        pending.extend(self.nodes.get(n).into_iter().flat_map(|n| [n.holds, n.fails]))
+        // A tree all of whose leaves weigh the target decides. Branches may share where they lead, so that each
+        // node is looked at once, after what is below it.
+        let mut known: Vec<Option<bool>> = vec![None; self.nodes.len()];
+        let known_of = |known: &[Option<bool>], next: Next| match next {
+            Next::Leaf(l) => Some(has(l)),
+            Next::Node(n) => known.get(n).copied().unwrap_or(Some(false)),
+        };
+        for &root in &self.roots {
+            let mut pending = vec![root];
+            while let Some(&next) = pending.last() {
+                let Next::Node(n) = next else { break };
+                let (Some(node), None) = (self.nodes.get(n), known_of(&known, next)) else {
+                    pending.pop();
+                    continue;
+                };
+                match (known_of(&known, node.holds), known_of(&known, node.fails)) {
+                    (Some(a), Some(b)) => {
+                        if let Some(entry) = known.get_mut(n) {
+                            *entry = Some(a && b);
+                        }
+                        pending.pop();
                     }
+                    (None, _) => pending.push(node.holds),
+                    (_, None) => pending.push(node.fails),
                 }
             }
-            true
-        };
-        if self.roots.iter().any(all) { Reached::Always } else { Reached::Sometimes }
+            if known_of(&known, root) == Some(true) {
+                return Reached::Always;
+            }
+        }
+        Reached::Sometimes
     }
 
     /// Adds the sums of all trees over rows `x`: scores and, where asked for, whether each was reached.
@@ -411,6 +427,20 @@ mod tests {
         assert_eq!((forest.nodes.len(), forest.leaves.len()), (2, 1));
         assert_eq!(forest.reached(0), Reached::Always);
         assert_eq!(forest.reached(1), Reached::Never);
+    }
+
+    #[test]
+    fn shared_branches_are_walked_once() {
+        // Sixty nodes both of whose branches lead to the next: 2^60 ways to the leaf.
+        let mut nodes: Vec<RawNode> = (1..=60).map(|i| branch(i, i)).collect();
+        nodes.push(RawNode::Leaf(0));
+        let forest = Raw { nodes, leaves: vec![vec![(0, 1.0), (1, 2.0)]] }.forest(&[0]).unwrap();
+        assert_eq!((forest.nodes.len(), forest.leaves.len()), (60, 1));
+        assert_eq!([0, 1, 2].map(|t| forest.reached(t)), [Reached::Always, Reached::Always, Reached::Never]);
+        // A second leaf that some rows reach, which lacks the target.
+        let nodes = vec![branch(1, 2), branch(2, 3), RawNode::Leaf(0), RawNode::Leaf(1)];
+        let some = Raw { nodes, leaves: vec![vec![(0, 1.0)], vec![(1, 1.0)]] }.forest(&[0]).unwrap();
+        assert_eq!(some.reached(0), Reached::Sometimes);
     }
 
     #[test]
