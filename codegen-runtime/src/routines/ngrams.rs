@@ -29,8 +29,11 @@ pub fn count(
             let (gram, next) = items.split_at_checked(size).unwrap_or((&[], &[]));
             rest = next;
             let mut found = 0u32;
-            for distance in 1..=if size == 1 { 1 } else { skips + 1 } {
+            for distance in 1..=if size < 2 { 1 } else { skips.saturating_add(1) } {
                 let reach = size.saturating_sub(1).saturating_mul(distance);
+                if reach >= len {
+                    break;
+                }
                 for start in 0..len.saturating_sub(reach) {
                     let same = gram.iter().enumerate().all(|(i, g)| at(x, start + i * distance) == *g);
                     found += u32::from(same);
