@@ -155,6 +155,9 @@ pub struct VerifyArgs {
     /// Only cases of a suite whose name contains this; several are separated by commas
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
+    /// Cases of a suite that are left out, by name, separated by commas
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub exclude: Vec<String>,
     /// Cases that are not supported are skipped instead of failing
     #[arg(long)]
     pub allow_unsupported: bool,

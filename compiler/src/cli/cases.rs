@@ -56,6 +56,9 @@ pub fn cases(args: &VerifyArgs) -> Result<Cases, Diagnostics> {
     let mut cases = Vec::new();
     for folder in folders {
         let name = folder.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        if args.exclude.contains(&name) {
+            continue;
+        }
         if wanted.as_ref().is_none_or(|w| w.iter().any(|t| name.contains(t))) {
             let case = load(name.clone(), folder.join("model.onnx"), &folder);
             cases.push((name, case));

@@ -8,7 +8,7 @@ static WEIGHTS: Blob<64> = Blob::new([0; 64]);
 
 struct Layer;
 
-impl conv::Shape<ConvSpec> for Layer {
+impl edgec_runtime::kernels::layer::Shape<ConvSpec> for Layer {
     const SPEC: ConvSpec = ConvSpec {
         x: View::channels_last(1, [1, 9, 9], 1),
         y: View::channels_last(1, [1, 9, 9], 16),
