@@ -14,7 +14,7 @@ use crate::kernel::spec::View;
 use crate::schedule::Step;
 
 /// Most shapes of a model with code of their own: each costs a tenth of a second or two of building per level.
-const MOST_SHAPES: usize = 32;
+const MOST_SHAPES: usize = 16;
 
 /// The shapes of one model.
 pub(in crate::emit) struct Shapes {
