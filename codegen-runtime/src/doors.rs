@@ -9,6 +9,22 @@ macro_rules! when_alloc {
     ($($item:item)*) => { $($item)* };
 }
 
+/// Passes items on, since this crate has its feature `threads`.
+#[cfg(feature = "threads")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! when_threads {
+    ($($item:item)*) => { $($item)* };
+}
+
+/// Drops items, since this crate lacks its feature `threads`.
+#[cfg(not(feature = "threads"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! when_threads {
+    ($($item:item)*) => {};
+}
+
 /// Drops items, since this crate lacks its feature `alloc`.
 #[cfg(not(feature = "alloc"))]
 #[doc(hidden)]

@@ -11,6 +11,7 @@ extern crate std;
 
 pub mod api;
 pub mod blob;
+pub mod crew;
 mod doors;
 pub mod epilogue;
 pub mod fault;
@@ -30,6 +31,11 @@ pub mod spec;
 
 pub use api::{Faults, LayerInfo, ModelInfo, Probe, Shaped, Stopwatch, Storage, TensorInfo, Tensors};
 pub use blob::{AnyBlob, Blob, WeightsError};
+#[cfg(feature = "threads")]
+pub use crew::Crew;
+pub use crew::Hands;
+#[cfg(all(feature = "threads", feature = "std"))]
+pub use crew::Threads;
 pub use fault::{Fault, RunError};
 pub use isa::{Armv7eM, Detected, Isa, Level, Neon, Scalar, Task, WasmSimd};
 #[cfg(target_arch = "x86_64")]

@@ -4,6 +4,7 @@ use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 
 use crate::blob::AnyBlob;
+use crate::crew::Hands;
 use crate::operand::{Readable, Reads, Space, Span, Writable, Writes};
 
 /// `N` bytes of activations and scratch, aligned for every vector width.
@@ -100,6 +101,7 @@ impl Part {
 /// Exclusive use of an [`Arena`], handed from layer to layer.
 pub struct Mem<'a, const N: usize> {
     arena: *mut u8,
+    hands: Hands<'a>,
     arena_life: PhantomData<&'a mut Arena<N>>,
 }
 
@@ -110,13 +112,25 @@ impl<'a, const N: usize> Mem<'a, N> {
     /// Takes the arena for as long as the handle lives.
     #[inline(always)]
     pub fn new(arena: &'a mut Arena<N>) -> Self {
-        Mem { arena: arena.0.as_mut_ptr(), arena_life: PhantomData }
+        Mem { arena: arena.0.as_mut_ptr(), hands: Hands::ALONE, arena_life: PhantomData }
+    }
+
+    /// Lets layers be split between these threads.
+    #[inline(always)]
+    pub fn with_hands(self, hands: Hands<'a>) -> Self {
+        Mem { hands, ..self }
+    }
+
+    /// Threads that a layer may be split between.
+    #[inline(always)]
+    pub(crate) fn hands(&self) -> Hands<'a> {
+        self.hands
     }
 
     /// A shorter-lived handle on the same arena.
     #[inline(always)]
     pub fn reborrow(&mut self) -> Mem<'_, N> {
-        Mem { arena: self.arena, arena_life: PhantomData }
+        Mem { arena: self.arena, hands: self.hands, arena_life: PhantomData }
     }
 
     /// First byte, aligned to 64, valid for `N` bytes.

@@ -99,7 +99,7 @@ mod tests {
         }
         let root = "#![no_std]\n#[cfg(feature = \"alloc\")]\nextern crate alloc;\n#[cfg(feature = \"std\")]\nextern crate std;\npub mod rt;\n";
         fs::write(folder.join("lib.rs"), root).unwrap();
-        let all = ["--cfg", "feature=\"std\"", "--cfg", "feature=\"alloc\""];
+        let all = ["--cfg", "feature=\"std\"", "--cfg", "feature=\"alloc\"", "--cfg", "feature=\"threads\""];
         for features in [&[][..], &["--cfg", "test"], &all] {
             let output = process::Command::new(env::var_os("RUSTC").unwrap_or("rustc".into()))
                 .args(["--edition", "2024", "--crate-type", "lib", "--emit", "metadata", "-D", "warnings"])
@@ -107,7 +107,7 @@ mod tests {
                     "--check-cfg",
                     "cfg(test)",
                     "--check-cfg",
-                    "cfg(feature, values(\"std\", \"alloc\", \"source\"))",
+                    "cfg(feature, values(\"std\", \"alloc\", \"source\", \"threads\"))",
                 ])
                 .args(features)
                 .arg("--out-dir")

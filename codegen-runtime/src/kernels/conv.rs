@@ -12,7 +12,7 @@ use crate::kernels::layer::{self, Known, Shape};
 use crate::kernels::spatial::{
     Window, prove_apart, prove_form, prove_residual, prove_views, safe_lead as spatial_lead,
 };
-use crate::kernels::{Form, conv_body, pointer, pointer_mut};
+use crate::kernels::{Form, conv_body, hands, pointer, pointer_mut};
 use crate::mem::{Mem, Part};
 use crate::num::quotient;
 use crate::operand::{Operand, Space};
@@ -148,7 +148,7 @@ pub fn run<I: Isa, L: ConvLayer, const N: usize, const M: usize>(
     part: Part,
 ) {
     // SAFETY: the job was proved with the shape's spec where it was made.
-    unsafe { layer::run::<I, _, L::Shape>(isa, job::<L, N, M>(mem, blob, part)) }
+    unsafe { layer::run::<I, _, L::Shape>(isa, hands(mem, L::FORM), job::<L, N, M>(mem, blob, part)) }
 }
 
 impl layer::Job for Job<'_> {
@@ -157,6 +157,15 @@ impl layer::Job for Job<'_> {
     #[inline(always)]
     fn shaped<S: Shape<ConvSpec>>(self) -> Self {
         Job { spec: const { &S::SPEC }, ..self }
+    }
+
+    fn part(self, part: Part) -> Self {
+        Job { part, ..self }
+    }
+
+    fn work(spec: &ConvSpec) -> usize {
+        crate::kernels::spatial::work(&spec.y, spec.kernel)
+            .saturating_mul(quotient(spec.x.channels, spec.groups))
     }
 
     #[inline(always)]

@@ -2,7 +2,9 @@
 
 use core::marker::PhantomData;
 
+use crate::crew::Hands;
 use crate::isa::{Isa, Level, Task};
+use crate::mem::Part;
 
 /// Extents and options of a layer, as a type: layers of one shape share the code that is made for it.
 pub trait Shape<S>: 'static {
@@ -64,6 +66,15 @@ pub(crate) trait Job: Copy {
     /// The same job, with the shape's spec where the optimiser sees it.
     fn shaped<S: Shape<Self::Spec>>(self) -> Self;
 
+    /// The same job, for a part of the output: jobs of different parts write different values, and read none
+    /// that the others write.
+    #[cfg_attr(not(feature = "threads"), allow(dead_code))]
+    fn part(self, part: Part) -> Self;
+
+    /// About how many multiply-adds a job of this spec costs.
+    #[cfg_attr(not(feature = "threads"), allow(dead_code))]
+    fn work(spec: &Self::Spec) -> usize;
+
     /// Does it; `K` tells what is known of the spec when it is compiled.
     ///
     /// # Safety
@@ -71,12 +82,57 @@ pub(crate) trait Job: Copy {
     unsafe fn run<I: Isa, K: Known<Self::Spec>>(&self, isa: I);
 }
 
-/// Runs a job through the code that is meant for its shape.
+/// Runs a job through the code that is meant for its shape, between several threads where that pays.
 ///
+/// # Safety
+/// The job was proved with the spec of `S`, and is for the whole of the output.
+#[inline(always)]
+pub(crate) unsafe fn run<I: Isa, J: Job, S: Shape<J::Spec>>(isa: I, _hands: Hands<'_>, job: J) {
+    #[cfg(feature = "threads")]
+    if let Some(crew) = _hands.crew().filter(|_| J::work(&S::SPEC) >= SPLIT_WORK) {
+        // SAFETY: passed on.
+        return unsafe { split::<I, J, S>(isa, crew, job) };
+    }
+    // SAFETY: passed on.
+    unsafe { run_here::<I, J, S>(isa, job) }
+}
+
+/// Multiply-adds that are worth waking other threads for: some microseconds.
+#[cfg(feature = "threads")]
+const SPLIT_WORK: usize = 200_000;
+
+/// A job that several threads take parts of.
+#[cfg(feature = "threads")]
+struct Shared<J>(J);
+
+// SAFETY: the threads see the job by `Job::part` only, of different parts, which write different values and
+// read none that others write; the memory outlives the call that lends it to them.
+#[cfg(feature = "threads")]
+unsafe impl<J: Job> Sync for Shared<J> {}
+
+#[cfg(feature = "threads")]
+impl<J: Job> Shared<J> {
+    fn part(&self, part: Part) -> J {
+        self.0.part(part)
+    }
+}
+
+/// # Safety
+/// As of [`run`].
+#[cfg(feature = "threads")]
+#[inline(never)]
+unsafe fn split<I: Isa, J: Job, S: Shape<J::Spec>>(isa: I, crew: &dyn crate::crew::Crew, job: J) {
+    let job = Shared(job);
+    crate::crew::share(crew, crew.size(), &|part| {
+        // SAFETY: the job was proved, and each part is taken once.
+        unsafe { run_here::<I, J, S>(isa, job.part(part)) }
+    });
+}
+
 /// # Safety
 /// The job was proved with the spec of `S`.
 #[inline(always)]
-pub(crate) unsafe fn run<I: Isa, J: Job, S: Shape<J::Spec>>(isa: I, job: J) {
+unsafe fn run_here<I: Isa, J: Job, S: Shape<J::Spec>>(isa: I, job: J) {
     if const { S::OWN.at(I::LEVEL) } {
         isa.call(OwnCode::<S, J>::new(job));
     } else {

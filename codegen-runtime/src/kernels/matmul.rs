@@ -11,7 +11,7 @@ use crate::kernels::layer::{self, Known, Shape};
 use crate::kernels::spatial::{
     Window, prove_apart, prove_form, prove_residual, prove_views, safe_lead as spatial_lead,
 };
-use crate::kernels::{Form, in_order, matmul_body, pointer, pointer_mut};
+use crate::kernels::{Form, hands, in_order, matmul_body, pointer, pointer_mut};
 use crate::mem::{Mem, Part};
 use crate::operand::{Operand, Space};
 use crate::pack;
@@ -157,7 +157,7 @@ pub fn run<I: Isa, L: MatMulLayer, const N: usize, const M: usize>(
     part: Part,
 ) {
     // SAFETY: the job was proved with the shape's spec where it was made.
-    unsafe { layer::run::<I, _, L::Shape>(isa, job::<L, N, M>(mem, blob, part)) }
+    unsafe { layer::run::<I, _, L::Shape>(isa, hands(mem, L::FORM), job::<L, N, M>(mem, blob, part)) }
 }
 
 impl layer::Job for Job<'_> {
@@ -166,6 +166,14 @@ impl layer::Job for Job<'_> {
     #[inline(always)]
     fn shaped<S: Shape<MatMulSpec>>(self) -> Self {
         Job { spec: const { &S::SPEC }, ..self }
+    }
+
+    fn part(self, part: Part) -> Self {
+        Job { part, ..self }
+    }
+
+    fn work(spec: &MatMulSpec) -> usize {
+        spec.batch.saturating_mul(spec.m).saturating_mul(spec.n).saturating_mul(spec.k)
     }
 
     #[inline(always)]

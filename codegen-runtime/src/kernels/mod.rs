@@ -18,7 +18,8 @@ pub mod spatial;
 #[cfg(test)]
 mod testing;
 
-use crate::mem::Part;
+use crate::crew::Hands;
+use crate::mem::{Mem, Part};
 use crate::operand::{Operand, Space};
 
 /// Address of an operand that is read; dangling if it is absent.
@@ -45,6 +46,15 @@ pub(crate) const fn in_order(part: Part, form: Form) -> Part {
         (Form::Overlap, 0) => Part::ALL,
         (Form::Overlap, _) => Part { index: 1, count: 1 },
         _ => part,
+    }
+}
+
+/// The threads that a layer of this form may be split between.
+#[inline(always)]
+pub(crate) fn hands<'a, const N: usize>(mem: &Mem<'a, N>, form: Form) -> Hands<'a> {
+    match form {
+        Form::Overlap => Hands::ALONE,
+        Form::Disjoint | Form::Strided { .. } => mem.hands(),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::epilogue::load_strided;
 use crate::isa::{Isa, LANES};
 use crate::kernels::layer::{self, Known, Shape};
 use crate::kernels::rows::{self, prove_row_operand, prove_rows};
-use crate::kernels::{Form, in_order, pointer, pointer_mut};
+use crate::kernels::{Form, hands, in_order, pointer, pointer_mut};
 use crate::math::single;
 use crate::mem::{Mem, Part};
 use crate::operand::{Operand, Space};
@@ -85,7 +85,7 @@ pub fn run<I: Isa, L: NormLayer, const N: usize, const M: usize>(
     part: Part,
 ) {
     // SAFETY: the job was proved with the shape's spec where it was made.
-    unsafe { layer::run::<I, _, L::Shape>(isa, job::<L, N, M>(mem, blob, part)) }
+    unsafe { layer::run::<I, _, L::Shape>(isa, hands(mem, L::FORM), job::<L, N, M>(mem, blob, part)) }
 }
 
 impl layer::Job for Job<'_> {
@@ -94,6 +94,14 @@ impl layer::Job for Job<'_> {
     #[inline(always)]
     fn shaped<S: Shape<NormSpec>>(self) -> Self {
         Job { spec: const { &S::SPEC }, ..self }
+    }
+
+    fn part(self, part: Part) -> Self {
+        Job { part, ..self }
+    }
+
+    fn work(spec: &NormSpec) -> usize {
+        spec.rows.saturating_mul(spec.len).saturating_mul(4)
     }
 
     #[inline(always)]

@@ -75,7 +75,7 @@ pub fn run<I: Isa, L: PackLayer, const N: usize, const M: usize>(
         part,
     };
     // SAFETY: the layer was proved with the shape's spec.
-    unsafe { layer::run::<I, _, L::Shape>(isa, job) }
+    unsafe { layer::run::<I, _, L::Shape>(isa, mem.hands(), job) }
 }
 
 /// A packing with every address resolved. Made by [`run`] only, of layers that [`prove`] passed.
@@ -93,6 +93,14 @@ impl layer::Job for Job<'_> {
     #[inline(always)]
     fn shaped<S: Shape<PackSpec>>(self) -> Self {
         Job { spec: const { &S::SPEC }, ..self }
+    }
+
+    fn part(self, part: Part) -> Self {
+        Job { part, ..self }
+    }
+
+    fn work(spec: &PackSpec) -> usize {
+        spec.batch.saturating_mul(spec.k).saturating_mul(spec.n)
     }
 
     #[inline(always)]

@@ -6,7 +6,7 @@ use crate::epilogue::{activate, load_strided, store_strided};
 use crate::isa::{Isa, LANES};
 use crate::kernels::layer::{self, Known, Shape};
 use crate::kernels::spatial::{Window, prove_form, prove_views, safe_lead as spatial_lead};
-use crate::kernels::{Form, in_order, pointer, pointer_mut};
+use crate::kernels::{Form, hands, in_order, pointer, pointer_mut};
 use crate::mem::{Mem, Part};
 use crate::num::{quotient, remainder};
 use crate::operand::Operand;
@@ -84,7 +84,7 @@ pub fn run<I: Isa, L: PoolLayer, const N: usize, const M: usize>(
     part: Part,
 ) {
     // SAFETY: the job was proved with the shape's spec where it was made.
-    unsafe { layer::run::<I, _, L::Shape>(isa, job::<L, N, M>(mem, blob, part)) }
+    unsafe { layer::run::<I, _, L::Shape>(isa, hands(mem, L::FORM), job::<L, N, M>(mem, blob, part)) }
 }
 
 impl layer::Job for Job<'_> {
@@ -93,6 +93,14 @@ impl layer::Job for Job<'_> {
     #[inline(always)]
     fn shaped<S: Shape<PoolSpec>>(self) -> Self {
         Job { spec: const { &S::SPEC }, ..self }
+    }
+
+    fn part(self, part: Part) -> Self {
+        Job { part, ..self }
+    }
+
+    fn work(spec: &PoolSpec) -> usize {
+        crate::kernels::spatial::work(&spec.y, spec.kernel)
     }
 
     #[inline(always)]

@@ -18,6 +18,11 @@ pub struct Window {
     pub pads: [usize; 3],
 }
 
+/// Kernel values that meet the values of one output.
+pub(crate) fn work(y: &View, kernel: [usize; 3]) -> usize {
+    y.extent.into_iter().chain(kernel).fold(y.batch.saturating_mul(y.channels), usize::saturating_mul)
+}
+
 impl Window {
     /// The taps `first..last` along `axis` that lie inside an image of `extent` for output `at`.
     #[inline(always)]

@@ -167,6 +167,9 @@ pub struct VerifyArgs {
     /// Write the results as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Threads that large layers are split between
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = threads)]
+    pub threads: usize,
     /// Keep generated crates and build here
     #[arg(long, value_name = "DIR")]
     pub build_dir: Option<PathBuf>,
@@ -189,8 +192,8 @@ pub struct BenchArgs {
     /// Print `ready`, then for each line `SECONDS` on standard input answer `MIN MEDIAN COUNT` in microseconds
     #[arg(long)]
     pub serve: bool,
-    /// Threads (1 only, so far)
-    #[arg(long, default_value_t = 1)]
+    /// Threads that large layers are split between
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = threads)]
     pub threads: usize,
     /// Keep generated crates and build here
     #[arg(long, value_name = "DIR")]
@@ -211,6 +214,9 @@ pub struct RunArgs {
     /// Folder for output_<i>.npy
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub output: PathBuf,
+    /// Threads that large layers are split between
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = threads)]
+    pub threads: usize,
     /// Keep generated crates and build here
     #[arg(long, value_name = "DIR")]
     pub build_dir: Option<PathBuf>,
@@ -228,6 +234,15 @@ pub struct OpsArgs {
     /// Print JSON
     #[arg(long, conflicts_with = "markdown")]
     pub json: bool,
+}
+
+/// A number of threads that a machine may have.
+fn threads(text: &str) -> Result<usize, String> {
+    let most = 256;
+    text.parse()
+        .ok()
+        .filter(|n| (1..=most).contains(n))
+        .ok_or_else(|| format!("expected 1 to {most} threads"))
 }
 
 fn bad(message: String) -> Diagnostic {

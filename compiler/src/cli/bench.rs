@@ -40,9 +40,6 @@ struct Layer {
 
 /// The command.
 pub fn bench(args: &BenchArgs) -> Result<(), Diagnostics> {
-    if args.threads != 1 {
-        return Err(Diagnostic::error(Code::BadOption, "only `--threads 1` so far").into());
-    }
     let config = args.model.config()?;
     let model = args.model.model(ModelConfig::file(&args.file))?;
     let compiled = pipeline::compile(&model, &config)?;
@@ -52,7 +49,7 @@ pub fn bench(args: &BenchArgs) -> Result<(), Diagnostics> {
         .copied()
         .rfind(|l| l.available())
         .ok_or_else(|| environment("this machine has none of the levels asked for"))?;
-    let mut harness = Harness::new(args.build_dir.as_deref())?;
+    let mut harness = Harness::new(args.build_dir.as_deref(), args.threads)?;
     let places = harness.add(&[&compiled], &config)?;
     let place = places.first().cloned().ok_or_else(|| environment("nothing was generated"))?;
     let progress = Progress::wait("building the generated crate");

@@ -41,7 +41,7 @@ impl Probe {
 
     /// Builds the model, runs it at `level` and names the first node whose values differ, if any does.
     pub fn first(&self, inputs: &[Tensor], level: Level, config: &Config) -> Result<Option<String>, String> {
-        let mut packages = Packages::new(None, config.clone()).map_err(|d| d.to_string())?;
+        let mut packages = Packages::new(None, config.clone(), 1).map_err(|d| d.to_string())?;
         packages.add(0, self.shown.clone());
         packages.build(|_| None).map_err(|d| d.to_string())?;
         let found = packages.infer(0, level, inputs, &outputs(&self.shown))?;

@@ -22,6 +22,8 @@ use std::time::Instant;
 /// A folder of generated packages and their build.
 pub struct Harness {
     root: PathBuf,
+    /// Threads that models run on.
+    threads: usize,
     /// Removes the folder in the end, unless the user named it.
     _temporary: Option<tempfile::TempDir>,
     packages: Vec<String>,
@@ -38,8 +40,8 @@ pub struct Place {
 }
 
 impl Harness {
-    /// A harness in `dir`, or in a temporary folder.
-    pub fn new(dir: Option<&Path>) -> Result<Self, Diagnostics> {
+    /// A harness in `dir`, or in a temporary folder, whose models run on `threads` threads.
+    pub fn new(dir: Option<&Path>, threads: usize) -> Result<Self, Diagnostics> {
         let (root, temporary) = match dir {
             Some(dir) => (dir.to_owned(), None),
             None => {
@@ -50,7 +52,7 @@ impl Harness {
                 (temporary.path().to_owned(), Some(temporary))
             }
         };
-        Ok(Harness { root, _temporary: temporary, packages: Vec::new(), forgotten: BTreeSet::new() })
+        Ok(Harness { root, threads, _temporary: temporary, packages: Vec::new(), forgotten: BTreeSet::new() })
     }
 
     /// Folder for sample data.
@@ -78,12 +80,13 @@ impl Harness {
             write(&dir.join(&file.path), &file.bytes)?;
         }
         let own = self.root.join("crates").join(format!("{package}-runner"));
+        let features = if self.threads > 1 { "\"alloc\", \"std\", \"threads\"" } else { "\"alloc\"" };
         let manifest = format!(
             "[package]\nname = \"{package}-runner\"\nversion = \"0.0.0\"\nedition = \"2021\"\npublish = false\n\n\
-             [dependencies]\n{package} = {{ path = \"../{package}\", features = [\"alloc\"] }}\n"
+             [dependencies]\n{package} = {{ path = \"../{package}\", features = [{features}] }}\n"
         );
         write(&own.join("Cargo.toml"), manifest.as_bytes())?;
-        write(&own.join("src/main.rs"), runner(&package, &modules).as_bytes())?;
+        write(&own.join("src/main.rs"), runner(&package, &modules, self.threads).as_bytes())?;
         self.packages.push(package.clone());
         Ok(modules.into_iter().map(|module| Place { package: package.clone(), module }).collect())
     }
@@ -249,22 +252,32 @@ impl Drop for Runner {
 }
 
 /// Source of a package's runner. A model alone is the crate itself; several are its modules.
-fn runner(package: &str, modules: &[String]) -> String {
+fn runner(package: &str, modules: &[String], threads: usize) -> String {
     let path = |module: &str| match modules {
         [_] => package.to_owned(),
         _ => format!("{package}::{module}"),
     };
     let mut arms = String::new();
+    let on_crew = if threads > 1 { ".with_crew(crew())" } else { "" };
     for module in modules {
         // Writing to a String cannot fail.
         let _ = writeln!(
             arms,
-            "        \"{module}\" => Ok(Box::new({}::Model::boxed().with_level(level).ok_or(MISSING)?)),",
+            "        \"{module}\" => Ok(Box::new({}::Model::boxed().with_level(level).ok_or(MISSING)?{on_crew})),",
             path(module)
         );
     }
     let any = modules.first().map(|m| path(m)).unwrap_or_default();
-    RUNNER.replace("@MODEL@", &any).replace("        @ARMS@\n", &arms)
+    let crew = if threads > 1 { CREW.replace("@THREADS@", &threads.to_string()) } else { String::new() };
+    RUNNER.replace("@CREW@\n", &crew).replace("@MODEL@", &any).replace("        @ARMS@\n", &arms)
 }
+
+/// The threads that models of a runner share.
+const CREW: &str = "
+fn crew() -> &'static @MODEL@::Threads {
+    static CREW: std::sync::OnceLock<@MODEL@::Threads> = std::sync::OnceLock::new();
+    CREW.get_or_init(|| @MODEL@::Threads::new(@THREADS@))
+}
+";
 
 const RUNNER: &str = include_str!("runner.rs.txt");

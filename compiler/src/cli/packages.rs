@@ -27,9 +27,9 @@ pub struct Packages {
 }
 
 impl Packages {
-    /// None yet; they are written to `dir`, or to a temporary folder.
-    pub fn new(dir: Option<&Path>, config: Config) -> Result<Self, Diagnostics> {
-        let harness = Harness::new(dir)?;
+    /// None yet; they are written to `dir`, or to a temporary folder, and run on `threads` threads.
+    pub fn new(dir: Option<&Path>, config: Config, threads: usize) -> Result<Self, Diagnostics> {
+        let harness = Harness::new(dir, threads)?;
         Ok(Packages { harness, config, open: Vec::new(), steps: 0, places: BTreeMap::new(), runner: None })
     }
 

@@ -70,7 +70,7 @@ pub fn run(args: &RunArgs) -> Result<(), Diagnostics> {
     let levels = config.effective_levels();
     let level = levels.iter().copied().rfind(|l| l.available());
     let level = level.ok_or_else(|| environment("this machine has none of the levels asked for"))?;
-    let mut harness = Harness::new(args.build_dir.as_deref())?;
+    let mut harness = Harness::new(args.build_dir.as_deref(), args.threads)?;
     let places = harness.add(&[&compiled], &config)?;
     let place = places.first().ok_or_else(|| environment("nothing was generated"))?;
     let progress = Progress::wait("building the generated crate");

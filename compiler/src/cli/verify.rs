@@ -69,7 +69,7 @@ pub fn verify(args: &VerifyArgs) -> Result<(), Diagnostics> {
             .into());
     }
     let mut reports: BTreeMap<usize, CaseReport> = BTreeMap::new();
-    let mut packages = Packages::new(args.build_dir.as_deref(), base.clone())?;
+    let mut packages = Packages::new(args.build_dir.as_deref(), base.clone(), args.threads)?;
     let mut ready = Vec::new();
     let progress = Progress::count("compiling", cases.len());
     for (b, batch) in cases.chunks(BATCH).enumerate() {

@@ -4,7 +4,9 @@ use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 
 use super::kernels::Layer;
-use super::model_type::{alloc_impl, model_impl, model_struct, profile_impl, runner, tensors_impl};
+use super::model_type::{
+    alloc_impl, model_impl, model_struct, profile_impl, runner, tensors_impl, threads_impl,
+};
 use super::names::PortName;
 use super::operands::{Operands, element};
 use super::{EmitError, EmitOptions, Level, ModelUnit, VERSION, format, names};
@@ -23,6 +25,8 @@ pub(super) struct Api {
     pub(super) items: Vec<String>,
     /// Associated functions of `Model` that need feature `alloc`.
     pub(super) alloc: String,
+    /// Associated functions of `Model` that need feature `threads`.
+    pub(super) threads: String,
     /// Associated functions of `Model` that need feature `profile`.
     pub(super) profile: String,
     inputs: Vec<PortName>,
@@ -89,6 +93,7 @@ impl Api {
             exports: format!("pub use rt::{{{}}};", exports.join(", ")),
             items,
             alloc: alloc_impl(external)?,
+            threads: threads_impl()?,
             profile: profile_impl(fallible, external)?,
             inputs,
             outputs,

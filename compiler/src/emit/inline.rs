@@ -119,6 +119,7 @@ fn api_text(module: &Module) -> String {
     let mut items = vec![api.exports.clone()];
     items.extend(api.items.iter().cloned());
     items.push(format!("rt::when_alloc! {{\n{}\n}}", api.alloc));
+    items.push(format!("rt::when_threads! {{\npub use rt::Crew;\n\n{}\n}}", api.threads));
     items.push(api.profile.clone());
     format::join(&items)
 }

@@ -111,6 +111,7 @@ pub(super) fn model_struct(external: bool) -> Result<String, EmitError> {
         pub struct Model<'a> {
             arena: rt::Storage<'a, ARENA_BYTES>,
             level: rt::Detected,
+            hands: rt::Hands<'a>,
             #weights
         }
     ))
@@ -129,10 +130,12 @@ fn run_layers(fallible: bool, external: bool, probe: TokenStream) -> TokenStream
     match fallible {
         true => quote!(
             let mut faults = rt::Faults::new();
-            run_layers(self.level, &mut rt::Mem::new(self.arena.arena_mut()), #probe, &mut faults #blob);
+            run_layers(self.level, &mut rt::Mem::new(self.arena.arena_mut()).with_hands(self.hands), #probe, &mut faults #blob);
             faults.result()?;
         ),
-        false => quote!(run_layers(self.level, &mut rt::Mem::new(self.arena.arena_mut()), #probe #blob);),
+        false => {
+            quote!(run_layers(self.level, &mut rt::Mem::new(self.arena.arena_mut()).with_hands(self.hands), #probe #blob);)
+        }
     }
 }
 
@@ -199,7 +202,7 @@ pub(super) fn model_impl(
 
             #[doc = " A model that works in `arena`, at the best level of this CPU."]
             pub fn new(arena: &'a mut Arena #new) -> Self {
-                Model { arena: rt::Storage::Lent(arena), level: best_level() #field }
+                Model { arena: rt::Storage::Lent(arena), level: best_level(), hands: rt::Hands::ALONE #field }
             }
 
             #[doc = " A model that works in the crate's one static arena; `None` once that is taken."]
@@ -247,7 +250,18 @@ pub(super) fn alloc_impl(external: bool) -> Result<String, EmitError> {
         impl Model<'static> {
             #[doc = " A model with an arena of its own on the heap, never on the stack."]
             pub fn boxed(#given) -> Self {
-                Model { arena: rt::Storage::Owned(Arena::boxed()), level: best_level() #field }
+                Model { arena: rt::Storage::Owned(Arena::boxed()), level: best_level(), hands: rt::Hands::ALONE #field }
+            }
+        }
+    ))
+}
+
+pub(super) fn threads_impl() -> Result<String, EmitError> {
+    format::item(quote!(
+        impl<'a> Model<'a> {
+            #[doc = " The same model, its larger layers split between the crew's threads. Results stay the same, bit for bit."]
+            pub fn with_crew(self, crew: &'a dyn rt::Crew) -> Self {
+                Model { hands: rt::Hands::of(crew), ..self }
             }
         }
     ))
