@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 
 use crate::blob::AnyBlob;
 use crate::crew::Hands;
-use crate::operand::{Readable, Reads, Space, Span, Writable, Writes};
+use crate::operand::{Bool, Readable, Reads, Space, Span, Writable, Writes};
 
 /// `N` bytes of activations and scratch, aligned for every vector width.
 ///
@@ -151,6 +151,16 @@ impl<'a, const N: usize> Mem<'a, N> {
         blob: &'b impl AnyBlob,
     ) -> (R::Refs<'b>, W::Muts<'b>) {
         self.borrow_proved::<R, W, _>(blob)
+    }
+
+    /// Whether a bool holds: what decides which layers run, and how often.
+    #[inline(always)]
+    pub fn truth<R>(&mut self, blob: &impl AnyBlob) -> bool
+    where
+        R: for<'x> Readable<Ref<'x> = &'x [Bool; 1]>,
+    {
+        let ((&[truth],), ()) = self.borrow::<(R,), ()>(blob);
+        truth.get()
     }
 
     #[inline(always)]

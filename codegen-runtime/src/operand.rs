@@ -303,9 +303,10 @@ macro_rules! writes {
             const SPANS: &'static [Span] = &[$($name::SPAN),*];
 
             #[inline(always)]
-            unsafe fn borrow_mut<'a>(arena: *mut u8) -> Self::Muts<'a> {
+            #[allow(clippy::unused_unit)]
+            unsafe fn borrow_mut<'a>(_arena: *mut u8) -> Self::Muts<'a> {
                 // SAFETY: the caller's promise holds for each operand, and the spans are disjoint.
-                ($(unsafe { $name::borrow_mut(arena) },)*)
+                ($(unsafe { $name::borrow_mut(_arena) },)*)
             }
         }
     };
@@ -328,6 +329,7 @@ reads!(A B C D E F G H J K L M N);
 reads!(A B C D E F G H J K L M N O);
 reads!(A B C D E F G H J K L M N O P);
 reads!(A B C D E F G H J K L M N O P Q);
+writes!();
 writes!(A);
 writes!(A B);
 writes!(A B C);

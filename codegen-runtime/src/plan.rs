@@ -94,6 +94,35 @@ pub struct Step {
     pub reads: &'static [Read],
 }
 
+/// Steps from `first` to before `end` that do not run exactly once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Region {
+    /// First step.
+    pub first: usize,
+    /// One past the last step.
+    pub end: usize,
+    /// How they run.
+    pub control: Control,
+}
+
+/// How the steps of a region run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Control {
+    /// Any number of times.
+    Loop,
+    /// Either those before `otherwise` or the others.
+    Branch {
+        /// First step of the other branch.
+        otherwise: usize,
+    },
+}
+
+impl Region {
+    const fn holds(&self, step: usize) -> bool {
+        self.first <= step && step < self.end
+    }
+}
+
 /// Fails the build unless every step finds what it reads. For each step:
 ///
 /// - its ranges lie in the arena, and its writes are disjoint from one another;
@@ -103,6 +132,18 @@ pub struct Step {
 ///   it, or writes of one pitch lie side by side over every pitch of it;
 /// - no other step between the first writer and this one writes into it.
 pub const fn check(plan: &[Step], arena_bytes: usize) {
+    check_regions(plan, &[], arena_bytes);
+}
+
+/// [`check`] for plans with branches and loops. Regions lie within one another or apart, none is empty, and each
+/// stands before those within it. A read's writers may then also be steps behind it in a common loop. Then:
+///
+/// - a read is covered whatever branches were taken, and already in the first iteration: by its writers that run
+///   whenever it does, or by those in either branch of an `If` together with them. A loop that may end at once
+///   covers nothing for those behind it;
+/// - what a loop reads that was made outside, or in an earlier iteration, is not written by any other step of the
+///   loop, wherever it stands.
+pub const fn check_regions(plan: &[Step], regions: &[Region], arena_bytes: usize) {
     let mut index = 0;
     while index < plan.len() {
         let step = &plan[index];
@@ -125,7 +166,7 @@ pub const fn check(plan: &[Step], arena_bytes: usize) {
             if !matches!(read.form, Form::Overlap) && meets_any(&read.range, step.writes) {
                 fail("a write overlaps a read, undeclared, in", index);
             }
-            check_read(plan, index, read);
+            check_read(plan, regions, index, read);
             i += 1;
         }
         index += 1;
@@ -154,32 +195,49 @@ const fn meets_any(range: &Range, writes: &[Range]) -> bool {
     false
 }
 
-const fn check_read(plan: &[Step], index: usize, read: &Read) {
+const fn check_read(plan: &[Step], regions: &[Region], index: usize, read: &Read) {
     let mut first = index;
+    let mut outside = false;
     let mut i = 0;
     while i < read.writers.len() {
         let writer = read.writers[i];
         if writer == CALLER {
             first = 0;
-        } else if writer >= index {
+            outside = true;
+        } else if writer >= index && !share_loop(regions, index, writer) {
             fail("a value is read before it is written in", index);
         } else if writer < first {
             first = writer;
         }
         i += 1;
     }
-    if !covered(plan, read) {
+    if !covered(plan, regions, read, index, At::Step(index)) {
         fail("a read is not covered by its writers in", index);
     }
+    // Which steps run between a write and the read: those between them, and all of a loop that brings the value
+    // to the reader from outside or from an earlier iteration.
+    let mut end = index;
+    let from = first;
+    let mut i = 0;
+    while i < regions.len() {
+        let r = &regions[i];
+        if matches!(r.control, Control::Loop) && r.holds(index) {
+            if outside || from < r.first || carries(r, read.writers, index) {
+                first = if r.first < first { r.first } else { first };
+                end = if r.end > end { r.end } else { end };
+            }
+        }
+        i += 1;
+    }
     // Bounds are compared here first: const evaluation is slow, above all in calls.
-    let (start, end) = (read.range.start, read.range.end);
+    let (start, stop) = (read.range.start, read.range.end);
     let mut between = first;
-    while between < index {
+    while between < end {
         let writes = plan[between].writes;
         let mut i = 0;
         while i < writes.len() {
             let write = &writes[i];
-            if write.start < end
+            if write.start < stop
                 && start < write.end
                 && write.meets(&read.range)
                 && !contains(read.writers, between)
@@ -190,6 +248,30 @@ const fn check_read(plan: &[Step], index: usize, read: &Read) {
         }
         between += 1;
     }
+}
+
+/// Whether a loop holds both steps.
+const fn share_loop(regions: &[Region], a: usize, b: usize) -> bool {
+    let mut i = 0;
+    while i < regions.len() {
+        if matches!(regions[i].control, Control::Loop) && regions[i].holds(a) && regions[i].holds(b) {
+            return true;
+        }
+        i += 1;
+    }
+    false
+}
+
+/// Whether one of the writers stands in the loop, not before step `index`.
+const fn carries(region: &Region, writers: &[usize], index: usize) -> bool {
+    let mut i = 0;
+    while i < writers.len() {
+        if writers[i] != CALLER && writers[i] >= index && region.holds(writers[i]) {
+            return true;
+        }
+        i += 1;
+    }
+    false
 }
 
 const fn contains(writers: &[usize], step: usize) -> bool {
@@ -203,8 +285,90 @@ const fn contains(writers: &[usize], step: usize) -> bool {
     false
 }
 
+/// A place from which one looks back: a step, or the end of a branch (of a region, the first or the other).
+#[derive(Clone, Copy)]
+enum At {
+    Step(usize),
+    End { region: usize, first: bool },
+}
+
+/// Where in a region a place lies: 0 outside, 1 in a loop or the first branch, 2 in the other.
+const fn side(regions: &[Region], region: usize, at: At) -> u8 {
+    let r = &regions[region];
+    let step = match at {
+        At::Step(step) => step,
+        At::End { region: b, first } => {
+            if b == region {
+                return if first { 1 } else { 2 };
+            }
+            if b < region || r.first > regions[b].first || r.end < regions[b].end {
+                return 0;
+            }
+            regions[b].first
+        }
+    };
+    match r.control {
+        _ if !r.holds(step) => 0,
+        Control::Branch { otherwise } if step >= otherwise => 2,
+        _ => 1,
+    }
+}
+
+/// Whether what happens at `what` has happened whenever control is at `at`, as far as regions say; regions from
+/// `most` on are not looked at.
+const fn sees(regions: &[Region], at: At, what: At, most: usize) -> bool {
+    let mut i = 0;
+    while i < most {
+        let inside = side(regions, i, what);
+        if inside != 0 && inside != side(regions, i, at) {
+            return false;
+        }
+        i += 1;
+    }
+    true
+}
+
+/// Whether the writers before `limit` that ran for sure cover a read, by themselves or with either branch of a
+/// region.
+const fn covered(plan: &[Step], regions: &[Region], read: &Read, limit: usize, at: At) -> bool {
+    let seen = Seen { regions, limit, at };
+    if covered_by(plan, read, &seen) {
+        return true;
+    }
+    let mut b = match at {
+        At::Step(_) => 0,
+        At::End { region, .. } => region + 1,
+    };
+    while b < regions.len() {
+        let r = &regions[b];
+        if let Control::Branch { otherwise } = r.control
+            && r.end <= limit
+            && sees(regions, at, At::End { region: b, first: true }, b)
+            && covered(plan, regions, read, otherwise, At::End { region: b, first: true })
+            && covered(plan, regions, read, r.end, At::End { region: b, first: false })
+        {
+            return true;
+        }
+        b += 1;
+    }
+    false
+}
+
+/// Which writers count.
+struct Seen<'a> {
+    regions: &'a [Region],
+    limit: usize,
+    at: At,
+}
+
+impl Seen<'_> {
+    const fn has(&self, writer: usize) -> bool {
+        writer < self.limit && sees(self.regions, self.at, At::Step(writer), self.regions.len())
+    }
+}
+
 /// Whether the writes of a read's writers cover it: along all of it, or along each pitch of it.
-const fn covered(plan: &[Step], read: &Read) -> bool {
+const fn covered_by(plan: &[Step], read: &Read, seen: &Seen<'_>) -> bool {
     if contains(read.writers, CALLER) || read.range.start == read.range.end {
         return true;
     }
@@ -212,7 +376,7 @@ const fn covered(plan: &[Step], read: &Read) -> bool {
     // Dense writes, one behind the other.
     let mut at = range.start;
     while at < range.end {
-        let next = furthest(plan, read.writers, at, None);
+        let next = furthest(plan, read.writers, seen, at, None);
         if next <= at {
             break;
         }
@@ -222,7 +386,7 @@ const fn covered(plan: &[Step], read: &Read) -> bool {
         return true;
     }
     // Rows, side by side.
-    let pitch = first_pitch(plan, read.writers);
+    let pitch = first_pitch(plan, read.writers, seen);
     if pitch == 0 || !(range.is_dense() || range.pitch == pitch) {
         return false;
     }
@@ -232,7 +396,7 @@ const fn covered(plan: &[Step], read: &Read) -> bool {
     let row_end = range.start + row;
     let mut at = range.start;
     while at < row_end {
-        let next = furthest(plan, read.writers, at, Some((range.start, rows, pitch)));
+        let next = furthest(plan, read.writers, seen, at, Some((range.start, rows, pitch)));
         if next <= at {
             return false;
         }
@@ -241,10 +405,10 @@ const fn covered(plan: &[Step], read: &Read) -> bool {
     true
 }
 
-const fn first_pitch(plan: &[Step], writers: &[usize]) -> usize {
+const fn first_pitch(plan: &[Step], writers: &[usize], seen: &Seen<'_>) -> usize {
     let mut i = 0;
     while i < writers.len() {
-        let writes = plan[writers[i]].writes;
+        let writes = if seen.has(writers[i]) { plan[writers[i]].writes } else { &[] };
         let mut j = 0;
         while j < writes.len() {
             if !writes[j].is_dense() {
@@ -259,11 +423,17 @@ const fn first_pitch(plan: &[Step], writers: &[usize]) -> usize {
 
 /// How far from byte `at` the writers' ranges reach without a gap: dense ranges, or, with
 /// `rows = (start, rows, pitch)`, ranges of that pitch that do the same in each of the rows.
-const fn furthest(plan: &[Step], writers: &[usize], at: usize, rows: Option<(usize, usize, usize)>) -> usize {
+const fn furthest(
+    plan: &[Step],
+    writers: &[usize],
+    seen: &Seen<'_>,
+    at: usize,
+    rows: Option<(usize, usize, usize)>,
+) -> usize {
     let mut best = at;
     let mut i = 0;
     while i < writers.len() {
-        let writes = plan[writers[i]].writes;
+        let writes = if seen.has(writers[i]) { plan[writers[i]].writes } else { &[] };
         let mut j = 0;
         while j < writes.len() {
             let end = reach(&writes[j], at, rows);
@@ -511,11 +681,11 @@ mod tests {
                 let plan = [Step { writes, reads: &[] }, Step { writes: more, reads: &[] }];
                 for r in &ranges {
                     let all = bytes(a) | bytes(b);
-                    if covered(&plan, &read(*r, &[0, 1])) {
+                    if covered(&plan, &[], &read(*r, &[0, 1]), 2, At::Step(2)) {
                         assert_eq!(bytes(r) & !all, 0, "{a:?} {b:?} {r:?}");
                     }
                 }
-                assert!(covered(&plan, &read(*a, &[0, 1])));
+                assert!(covered(&plan, &[], &read(*a, &[0, 1]), 2, At::Step(2)));
             }
         }
     }

@@ -501,6 +501,7 @@ fn unit(case: &Case) -> (Schedule, Plan, Meta) {
                 out_shape: vec![case.buffers[case.output].1],
             })
             .collect(),
+        regions: Vec::new(),
         buffers: case
             .buffers
             .iter()

@@ -72,7 +72,7 @@ impl Api {
             items.extend(port_items(kind, port)?);
         }
         items.extend(structs(&ins, &outs)?);
-        items.extend(runner(unit, layers, options, fallible)?);
+        items.extend(runner(operands, layers, options, fallible)?);
         items.push(model_struct(external)?);
         items.push(model_impl(&ins, &outs, fallible, external)?);
         items.push(tensors_impl(&ins, &outs, fallible, external)?);

@@ -8,6 +8,7 @@
 
 mod api;
 mod blob;
+mod control;
 mod error;
 mod external;
 mod files;

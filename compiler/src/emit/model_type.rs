@@ -4,11 +4,10 @@ use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 
 use super::api::{PortCode, levels};
+use super::control::Lists;
 use super::kernels::Layer;
-use super::{EmitError, EmitOptions, Level, ModelUnit, WeightsAt, format, names};
-
-/// Most layers that one function lists: rustc's time grows with the square of straight-line code.
-const MAX_STRAIGHT_LINE: usize = 1_000;
+use super::operands::Operands;
+use super::{EmitError, EmitOptions, Level, WeightsAt, format, names};
 
 /// The token type that runs a level, and the architecture it exists on.
 fn token(level: Level) -> Option<(Ident, &'static str)> {
@@ -25,52 +24,28 @@ fn token(level: Level) -> Option<(Ident, &'static str)> {
 
 /// The list of layers, and the choice of a level.
 pub(super) fn runner(
-    unit: &ModelUnit<'_>,
+    operands: &Operands<'_>,
     layers: &[Layer],
     options: &EmitOptions,
     fallible: bool,
 ) -> Result<Vec<String>, EmitError> {
     let external = options.weights == WeightsAt::Caller;
-    let lines: Vec<TokenStream> = layers
-        .iter()
-        .zip(&unit.schedule.steps)
-        .enumerate()
-        .map(|(i, (layer, step))| {
-            let (i, call) = (format::size(i), &layer.call);
-            let call = if step.kernel.fallible() { quote!(faults.note(#i, #call);) } else { quote!(#call;) };
-            quote!(#call probe.done(#i);)
-        })
-        .collect();
     let faults = fallible.then(|| quote!(, faults: &mut rt::Faults));
     let blob = external.then(|| quote!(, blob: &weights::Blob));
     let faults = quote!(#faults #blob);
     let pass = fallible.then(|| quote!(, faults));
     let blob = external.then(|| quote!(, blob));
     let pass = quote!(#pass #blob);
-    let mut items = Vec::new();
-    let list = |name: &Ident, doc: &str, lines: &[TokenStream]| {
-        let used = !lines.is_empty();
-        let [isa, mem, probe] =
-            ["isa", "mem", "probe"].map(|n| names::ident(&if used { n.to_owned() } else { format!("_{n}") }));
-        format::item(quote!(
-            #[doc = #doc]
-            fn #name<I: rt::Isa, P: rt::Probe + ?Sized>(#isa: I, #mem: &mut plan::Mem<'_>, #probe: &mut P #faults) {
-                #(#lines)*
-            }
-        ))
+    let mut lists = Lists {
+        operands,
+        layers,
+        parameters: faults.clone(),
+        pass: pass.clone(),
+        items: Vec::new(),
+        parts: 0,
     };
-    let run = names::ident("run_level");
-    if lines.len() <= MAX_STRAIGHT_LINE {
-        items.push(list(&run, " The layers in order, compiled for one level.", &lines)?);
-    } else {
-        let mut calls = Vec::new();
-        for (i, part) in lines.chunks(MAX_STRAIGHT_LINE).enumerate() {
-            let name = names::ident(&format!("run_part_{i}"));
-            items.push(list(&name, " Some of the layers in order.", part)?);
-            calls.push(quote!(#name(isa, mem, probe #pass);));
-        }
-        items.push(list(&run, " The layers in order, compiled for one level.", &calls)?);
-    }
+    lists.all()?;
+    let mut items = lists.items;
     let mut arms = TokenStream::new();
     let mut seen = Vec::new();
     for (token, arch) in levels(options).into_iter().filter_map(token) {

@@ -203,6 +203,7 @@ mod tests {
         Schedule {
             name: "m".into(),
             steps: vec![],
+            regions: Vec::new(),
             buffers: vec![],
             constants: vec![],
             inputs: inputs.iter().map(port).collect(),

@@ -7,7 +7,7 @@ use super::operands::Operands;
 use super::{EmitError, format};
 use crate::memory::{PlanTable, TableRead};
 use edgec_runtime::kernels::Form;
-use edgec_runtime::plan::{CALLER, Range};
+use edgec_runtime::plan::{CALLER, Control, Range, Region};
 
 /// Items of a model's `plan.rs`. Called last, when every slot has been named.
 pub(super) fn items(operands: &Operands<'_>, table: &PlanTable) -> Result<Vec<String>, EmitError> {
@@ -35,12 +35,29 @@ pub(super) fn items(operands: &Operands<'_>, table: &PlanTable) -> Result<Vec<St
         #[allow(clippy::large_const_arrays)]
         const PLAN: [rt::plan::Step; #steps] = [#(#rows),*];
     ))?);
+    let regions = table.regions.iter().map(region);
+    let check = match table.regions.is_empty() {
+        true => quote!(rt::plan::check(&PLAN, ARENA_BYTES)),
+        false => quote!(rt::plan::check_regions(&PLAN, &[#(#regions),*], ARENA_BYTES)),
+    };
     items.push(format::item(quote!(
         // The check of a large plan takes more steps than constants are expected to.
         #[allow(long_running_const_eval)]
-        const _: () = rt::plan::check(&PLAN, ARENA_BYTES);
+        const _: () = #check;
     ))?);
     Ok(items)
+}
+
+fn region(r: &Region) -> TokenStream {
+    let (first, end) = (format::size(r.first), format::size(r.end));
+    let control = match r.control {
+        Control::Loop => quote!(Loop),
+        Control::Branch { otherwise } => {
+            let otherwise = format::size(otherwise);
+            quote!(Branch { otherwise: #otherwise })
+        }
+    };
+    quote!(rt::plan::Region { first: #first, end: #end, control: rt::plan::Control::#control })
 }
 
 fn range(r: &Range) -> TokenStream {

@@ -60,6 +60,7 @@ fn pointwise() -> (Schedule, Plan, PlanTable, Meta) {
             macs: 48,
             out_shape: vec![1, 2, 2, 4],
         }],
+        regions: Vec::new(),
         buffers: vec![
             Buffer { dtype: DType::F32, len: 12, name: "image".into(), live_len: 12 },
             Buffer { dtype: DType::F32, len: 16, name: "y".into(), live_len: 16 },
@@ -77,6 +78,7 @@ fn pointwise() -> (Schedule, Plan, PlanTable, Meta) {
     let read =
         |range, writers: &[usize]| TableRead { range, writers: writers.to_vec(), form: Form::Disjoint };
     let table = PlanTable {
+        regions: Vec::new(),
         steps: vec![
             TableStep {
                 writes: vec![Range::dense(64, 128)],

@@ -4,10 +4,12 @@ use super::attrs::{self, Given};
 use super::limits::{MAX_DEPTH, short};
 use super::node::Operands;
 use super::scope::{Scope, Slot};
+use super::subgraph::share_captured;
 use super::walk::{Frame, FunctionKey, Opsets, Stop, Walker, plain_domain};
 use crate::diag::{Code, Diagnostic, NodeRef};
-use crate::ir::Origin;
+use crate::ir::{Origin, ValueId};
 use crate::onnx::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto, OperatorSetIdProto};
+use crate::ops::branch::Branch;
 use crate::ops::{Body, INTERNAL, OpError};
 
 /// Versions of the other operator sets that bodies of composites use.
@@ -142,7 +144,8 @@ impl<'m> Walker<'m> {
         slots.map(Some)
     }
 
-    /// Walks the branch of an `If` whose condition is known; the slots of its results.
+    /// Walks an `If`: the branch that a known condition chooses in place, else both as graphs of their own; the
+    /// slots of its results.
     pub fn branch(
         &mut self,
         node: &'m NodeProto,
@@ -154,13 +157,19 @@ impl<'m> Walker<'m> {
         if operands.unknown {
             return Ok(None);
         }
-        let chosen = match self.chosen(node, operands, frame) {
-            Ok(graph) => graph,
+        let (condition, graphs) = match branches(node, operands, frame) {
+            Ok(found) => found,
             Err(e) => {
                 let at = self.node_ref(node, origin, operands);
                 self.problems.push(Diagnostic::from_op(&e, at));
                 return Ok(None);
             }
+        };
+        let known = self.graph.constant(condition).and_then(|t| t.as_slice::<bool>());
+        let chosen = match (known, graphs) {
+            (Some([true]), [then, _]) => then,
+            (Some([false]), [_, otherwise]) => otherwise,
+            (_, both) => return self.run_time_branch(node, operands, both, scope, frame, origin),
         };
         let mut inner_scope = Scope::inside(scope);
         let inner =
@@ -170,52 +179,32 @@ impl<'m> Walker<'m> {
         Ok(Some(self.results(chosen.output.iter().map(|o| o.name.as_str()), &inner_scope, origin)))
     }
 
-    fn chosen(
-        &self,
+    /// An `If` that stays one.
+    fn run_time_branch(
+        &mut self,
         node: &'m NodeProto,
         operands: &Operands,
+        graphs: [&'m GraphProto; 2],
+        scope: &Scope<'_>,
         frame: &Frame<'m>,
-    ) -> Result<&'m GraphProto, OpError> {
-        if frame.depth >= MAX_DEPTH {
-            return Err(OpError::Limit(format!("functions and branches nest deeper than {MAX_DEPTH}")));
+        origin: &Origin,
+    ) -> Result<Option<Vec<Slot>>, Stop> {
+        let mut subs = Vec::new();
+        for graph in graphs {
+            subs.extend(self.subgraph(graph, Vec::new(), scope, frame, origin)?);
         }
-        let condition = operands
-            .values
-            .first()
-            .copied()
-            .flatten()
-            .ok_or_else(|| OpError::invalid("the condition is missing"))?;
-        let known = self.graph.constant(condition).ok_or_else(|| {
-            OpError::unsupported_help(
-                "an `If` whose condition is computed at run time",
-                "give the condition's input a value with `--bind`, or fix the shapes it depends on",
-            )
-        })?;
-        let truth = match known.as_slice::<bool>() {
-            Some([truth]) => *truth,
-            _ => return Err(OpError::invalid("the condition is not a single bool")),
-        };
-        let attributes = attrs::resolved(node, &frame.given);
-        if let Some((name, _)) = attributes.iter().find(|(n, _)| *n != "then_branch" && *n != "else_branch") {
-            return Err(OpError::invalid(format!("attribute `{}` is not one of `If`", short(name))));
+        if subs.len() != graphs.len() {
+            return Ok(None);
         }
-        let wanted = if truth { "then_branch" } else { "else_branch" };
-        let graph = attributes
-            .iter()
-            .find(|(n, _)| *n == wanted)
-            .and_then(|(_, a)| a.g.as_deref())
-            .ok_or_else(|| OpError::invalid(format!("attribute `{wanted}` is missing")))?;
-        if graph.output.len() != node.output.len() {
-            return Err(OpError::invalid(format!(
-                "the branch gives {} results, the node {}",
-                graph.output.len(),
-                node.output.len()
-            )));
-        }
-        Ok(graph)
+        let (graphs, captured) = share_captured(subs, 0);
+        let mut graphs = graphs.into_iter().map(Box::new);
+        let (Some(then), Some(otherwise)) = (graphs.next(), graphs.next()) else { return Ok(None) };
+        let values = operands.values.iter().copied().chain(captured.into_iter().map(Some)).collect();
+        let operands = Operands { values, unknown: false };
+        Ok(self.add(Branch { then, otherwise }.into(), node, &operands, frame, origin))
     }
 
-    fn results<'n>(
+    pub fn results<'n>(
         &mut self,
         names: impl Iterator<Item = &'n str>,
         scope: &Scope<'_>,
@@ -236,6 +225,37 @@ impl<'m> Walker<'m> {
         }
         slots
     }
+}
+
+/// The condition of an `If` and its two graphs.
+fn branches<'m>(
+    node: &'m NodeProto,
+    operands: &Operands,
+    frame: &Frame<'m>,
+) -> Result<(ValueId, [&'m GraphProto; 2]), OpError> {
+    if frame.depth >= MAX_DEPTH {
+        return Err(OpError::Limit(format!("functions and branches nest deeper than {MAX_DEPTH}")));
+    }
+    let [Some(condition)] = *operands.values.as_slice() else {
+        return Err(OpError::invalid("an `If` has one operand, the condition"));
+    };
+    let attributes = attrs::resolved(node, &frame.given);
+    if let Some((name, _)) = attributes.iter().find(|(n, _)| *n != "then_branch" && *n != "else_branch") {
+        return Err(OpError::invalid(format!("attribute `{}` is not one of `If`", short(name))));
+    }
+    let graph = |wanted: &str| {
+        let graph = attributes.iter().find(|(n, _)| *n == wanted).and_then(|(_, a)| a.g.as_deref());
+        let graph = graph.ok_or_else(|| OpError::invalid(format!("attribute `{wanted}` is missing")))?;
+        if graph.output.len() != node.output.len() {
+            return Err(OpError::invalid(format!(
+                "the branch gives {} results, the node {}",
+                graph.output.len(),
+                node.output.len()
+            )));
+        }
+        Ok(graph)
+    };
+    Ok((condition, [graph("then_branch")?, graph("else_branch")?]))
 }
 
 /// The attributes that a function's body sees: those of the call, and defaults.

@@ -19,6 +19,7 @@ mod node;
 mod order;
 mod problems;
 mod scope;
+mod subgraph;
 #[cfg(test)]
 mod tests;
 mod walk;

@@ -277,6 +277,30 @@ impl<'m> Walker<'m> {
         Err(Box::new(d))
     }
 
+    /// Adds an operator that the walk made itself; the slots of its results, `None` where it was refused and
+    /// that reported.
+    pub fn add(
+        &mut self,
+        op: OpKind,
+        node: &NodeProto,
+        operands: &Operands,
+        frame: &Frame<'m>,
+        origin: &Origin,
+    ) -> Option<Vec<Slot>> {
+        match self.infer(op, node, operands, frame, origin) {
+            Ok(slots) => Some(slots),
+            Err(problem) => {
+                let at = self.node_ref(node, origin, operands);
+                let problem = match problem {
+                    NodeError::Op(e) => self.explained(&e, operands, at),
+                    NodeError::Other(d) => d.at(at),
+                };
+                self.problems.push(problem);
+                None
+            }
+        }
+    }
+
     /// Infers, adds the node, folds.
     fn infer(
         &mut self,

@@ -70,8 +70,8 @@ fn names_read<'a>(node: &'a NodeProto, f: &mut dyn FnMut(&'a str)) {
     }
 }
 
-/// Calls `f` with every name that a subgraph takes from outside.
-fn captured<'a>(graph: &'a GraphProto, f: &mut dyn FnMut(&'a str)) {
+/// Calls `f` with every name that a subgraph takes from outside, once for each time it is read.
+pub(super) fn captured<'a>(graph: &'a GraphProto, f: &mut dyn FnMut(&'a str)) {
     let mut own: HashSet<&str> = graph.input.iter().map(|v| v.name.as_str()).collect();
     own.extend(graph.initializer.iter().map(|t| t.name.as_str()));
     own.extend(graph.node.iter().flat_map(|n| &n.output).map(String::as_str));

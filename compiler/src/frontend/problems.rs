@@ -56,6 +56,11 @@ impl Problems {
         }
     }
 
+    /// Errors so far.
+    pub fn error_count(&self) -> usize {
+        self.errors
+    }
+
     /// Whether anything forbids going on.
     pub fn has_errors(&self) -> bool {
         self.errors > 0

@@ -21,6 +21,11 @@ impl Life {
 }
 
 /// Life of every buffer; `None` for one that nobody touches.
+///
+/// A loop runs its steps again: what it shares with the steps around it (what it reads from outside, what it
+/// carries from one iteration to the next, what it leaves behind) lives through all of it. What is written and
+/// read in one iteration lives only there. The branches of an `If` stand one behind the other and need no rule;
+/// its condition counts as read by the first step.
 pub fn lives(schedule: &Schedule) -> Vec<Option<Life>> {
     let mut lives: Vec<Option<Life>> = vec![None; schedule.buffers.len()];
     let mut touch = |operand: Operand, time: usize| {
@@ -40,6 +45,23 @@ pub fn lives(schedule: &Schedule) -> Vec<Option<Life>> {
     }
     for port in &schedule.outputs {
         touch(port.operand, schedule.steps.len() + 1);
+    }
+    for region in &schedule.regions {
+        if let Some(condition) = region.control.condition() {
+            touch(condition, region.first + 1);
+        }
+    }
+    // Inner loops first: what they stretch may reach into outer ones.
+    for region in schedule.regions.iter().rev().filter(|r| r.control.repeats() && r.first < r.end) {
+        let (first, last) = (region.first + 1, region.end);
+        for life in lives.iter_mut().flatten() {
+            if life.start < first && (first..last).contains(&life.end) {
+                life.end = last;
+            }
+            if life.end > last && (first + 1..=last).contains(&life.start) {
+                life.start = first;
+            }
+        }
     }
     lives
 }

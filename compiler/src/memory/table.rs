@@ -4,19 +4,25 @@
 //! A value is named by its bytes, so the table says which steps made them: those that wrote into the read
 //! buffer's range before. Pieces that one step writes into a buffer that held nothing before (a rim of
 //! zeros) stand as one range from the first to the last.
+//!
+//! A step of a loop also reads what later steps of the loop wrote in the iteration before, where the buffer holds
+//! something from before the loop. What is read between steps, the condition of a region, counts as read by the
+//! region's first step.
 
 use super::footprint::Footprint;
 use super::{Bytes, Plan, bytes};
 use crate::kernel::{BufferId, Operand};
-use crate::schedule::Schedule;
+use crate::schedule::{Control, Schedule};
 use edgec_runtime::kernels::Form;
-use edgec_runtime::plan::{CALLER, Range};
+use edgec_runtime::plan::{self, CALLER, Range, Region};
 
 /// One entry per step, then one that reads the outputs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PlanTable {
     /// In order of execution.
     pub steps: Vec<TableStep>,
+    /// Steps that do not run exactly once, as in the schedule.
+    pub regions: Vec<Region>,
 }
 
 /// A step's traffic; `edgec_runtime::plan::Step` with owned lists.
@@ -41,32 +47,102 @@ pub struct TableRead {
 
 /// The table of a plan: one entry per step, and one for the caller who reads the outputs.
 pub fn table(schedule: &Schedule, plan: &Plan) -> PlanTable {
-    let mut done = Done { writes: vec![Vec::new(); schedule.buffers.len()] };
+    let touches: Vec<Vec<Bytes>> =
+        (0..schedule.steps.len()).map(|index| bytes(schedule, &plan.offsets, index)).collect();
+    let mut done = Done {
+        writes: vec![Vec::new(); schedule.buffers.len()],
+        loops: schedule
+            .regions
+            .iter()
+            .filter(|r| r.control.repeats())
+            .map(|r| Repeated {
+                first: r.first,
+                end: r.end,
+                writes: (r.first..r.end)
+                    .filter_map(|step| Some((step, merged(touches.get(step)?))))
+                    .flat_map(|(step, writes)| writes.into_iter().map(move |(b, f)| (step, b, f)))
+                    .collect(),
+            })
+            .collect(),
+    };
     for port in &schedule.inputs {
         if let Operand::Buffer(b) = port.operand {
             done.wrote(b, CALLER, Footprint::dense(0, usize::MAX));
         }
     }
     let mut steps = Vec::with_capacity(schedule.steps.len() + 1);
-    for index in 0..schedule.steps.len() {
-        steps.push(done.step(index, &bytes(schedule, &plan.offsets, index)));
+    for (index, touches) in touches.iter().enumerate() {
+        let conditions = schedule.regions.iter().filter(|r| r.first == index && r.first < r.end);
+        let mut between = Vec::new();
+        for condition in conditions.filter_map(|r| r.control.condition()) {
+            let Some((buffer, whole)) = whole(schedule, plan, condition) else { continue };
+            // Read before the step runs, so that it may write there.
+            let reads = done.reads(index, buffer, Footprint::dense(whole.start, 1), &[]);
+            between.extend(reads.into_iter().map(|r| TableRead { form: Form::Overlap, ..r }));
+        }
+        let mut step = done.step(index, touches);
+        between.retain(|r| !step.reads.contains(r));
+        step.reads.extend(between);
+        steps.push(step);
     }
+    let end = schedule.steps.len();
     let outputs = schedule.outputs.iter().filter_map(|port| {
-        let Operand::Buffer(b) = port.operand else { return None };
-        let buffer = schedule.buffers.get(b.0 as usize)?;
-        let start = *plan.offsets.get(b.0 as usize)?;
-        let whole = Footprint::dense(start, buffer.len * buffer.dtype.size());
-        Some(done.reads(b, whole, &[]))
+        let (buffer, whole) = whole(schedule, plan, port.operand)?;
+        Some(done.reads(end, buffer, whole, &[]))
     });
     let reads = outputs.flatten().collect();
     steps.push(TableStep { writes: Vec::new(), reads });
-    PlanTable { steps }
+    let regions = schedule.regions.iter().filter(|r| r.first < r.end);
+    let regions = regions.map(|r| Region {
+        first: r.first,
+        end: r.end,
+        control: match r.control {
+            Control::If { otherwise, .. } => plan::Control::Branch { otherwise },
+            Control::Repeat { .. } | Control::While { .. } => plan::Control::Loop,
+        },
+    });
+    PlanTable { steps, regions: regions.collect() }
+}
+
+/// All bytes of a buffer.
+fn whole(schedule: &Schedule, plan: &Plan, operand: Operand) -> Option<(BufferId, Footprint)> {
+    let Operand::Buffer(b) = operand else { return None };
+    let buffer = schedule.buffers.get(b.0 as usize)?;
+    let start = *plan.offsets.get(b.0 as usize)?;
+    Some((b, Footprint::dense(start, buffer.len * buffer.dtype.size())))
+}
+
+/// What a step writes: several pieces of one buffer become one range, or the ones that hold the others.
+fn merged(touches: &[Bytes]) -> Vec<(BufferId, Footprint)> {
+    let mut writes: Vec<(BufferId, Footprint)> = Vec::new();
+    for touch in touches.iter().filter(|t| t.write) {
+        match writes.iter_mut().find(|(b, _)| *b == touch.buffer) {
+            Some((_, print)) if covers(print, &touch.footprint) => {}
+            Some((_, print)) if covers(&touch.footprint, print) => *print = touch.footprint,
+            Some((_, print)) => {
+                let (start, end) =
+                    (print.start.min(touch.footprint.start), print.end().max(touch.footprint.end()));
+                *print = Footprint::dense(start, end - start);
+            }
+            None => writes.push((touch.buffer, touch.footprint)),
+        }
+    }
+    writes
 }
 
 /// What was written so far.
 struct Done {
     /// For each buffer, who wrote which bytes of it.
     writes: Vec<Vec<(usize, Footprint)>>,
+    /// Outermost first.
+    loops: Vec<Repeated>,
+}
+
+/// A loop, and all that it writes.
+struct Repeated {
+    first: usize,
+    end: usize,
+    writes: Vec<(usize, BufferId, Footprint)>,
 }
 
 impl Done {
@@ -80,21 +156,20 @@ impl Done {
         self.writes.get(buffer.0 as usize).map_or(&[], Vec::as_slice)
     }
 
-    fn step(&mut self, index: usize, touches: &[Bytes]) -> TableStep {
-        // Several pieces of one buffer become one range, or the ones that hold the others.
-        let mut writes: Vec<(BufferId, Footprint)> = Vec::new();
-        for touch in touches.iter().filter(|t| t.write) {
-            match writes.iter_mut().find(|(b, _)| *b == touch.buffer) {
-                Some((_, print)) if covers(print, &touch.footprint) => {}
-                Some((_, print)) if covers(&touch.footprint, print) => *print = touch.footprint,
-                Some((_, print)) => {
-                    let (start, end) =
-                        (print.start.min(touch.footprint.start), print.end().max(touch.footprint.end()));
-                    *print = Footprint::dense(start, end - start);
-                }
-                None => writes.push((touch.buffer, touch.footprint)),
-            }
+    /// Who may have written into a buffer when step `index` reads it: whoever stands before, and in a loop that
+    /// found something there, the steps behind.
+    fn makers(&self, index: usize, buffer: BufferId) -> Vec<(usize, Footprint)> {
+        let mut makers = self.so_far(buffer).to_vec();
+        let before = |l: &&Repeated| makers.iter().any(|&(w, _)| w == CALLER || w < l.first);
+        if let Some(outermost) = self.loops.iter().filter(|l| l.first <= index && index < l.end).find(before) {
+            let later = outermost.writes.iter().filter(|(step, b, _)| *b == buffer && *step >= index);
+            makers.extend(later.map(|&(step, _, f)| (step, f)));
         }
+        makers
+    }
+
+    fn step(&mut self, index: usize, touches: &[Bytes]) -> TableStep {
+        let writes = merged(touches);
         let mut reads: Vec<TableRead> = Vec::new();
         for (position, touch) in touches.iter().enumerate().filter(|(_, t)| !t.write) {
             // What an earlier nest of the step itself wrote is not for others to have made.
@@ -102,7 +177,7 @@ impl Done {
             if own && self.so_far(touch.buffer).iter().all(|(_, w)| !w.meets(&touch.footprint)) {
                 continue;
             }
-            for read in self.reads(touch.buffer, touch.footprint, &writes) {
+            for read in self.reads(index, touch.buffer, touch.footprint, &writes) {
                 if !reads.contains(&read) {
                     reads.push(read);
                 }
@@ -118,8 +193,14 @@ impl Done {
     /// are read, the read stands for everything from its first to its last byte. Where what it reads lies
     /// in several blocks, one behind another and each made by writers of its own (parts of nested
     /// concatenations), there is one read for each.
-    fn reads(&self, buffer: BufferId, footprint: Footprint, own: &[(BufferId, Footprint)]) -> Vec<TableRead> {
-        let so_far = self.so_far(buffer);
+    fn reads(
+        &self,
+        index: usize,
+        buffer: BufferId,
+        footprint: Footprint,
+        own: &[(BufferId, Footprint)],
+    ) -> Vec<TableRead> {
+        let so_far = &self.makers(index, buffer);
         let mixed = !footprint.is_dense()
             && so_far.iter().any(|(_, w)| w.meets(&footprint) && !w.is_dense() && w.pitch != footprint.pitch);
         let footprint = if mixed { footprint.hull() } else { footprint };
@@ -131,7 +212,7 @@ impl Done {
             .collect();
         let whole = pieces.iter().map(Footprint::elements).sum::<usize>() == footprint.elements();
         if !whole && !footprint.is_dense() {
-            return self.reads(buffer, footprint.hull(), own);
+            return self.reads(index, buffer, footprint.hull(), own);
         }
         let pieces = if whole { pieces } else { vec![footprint] };
         let read = |piece: &Footprint| {

@@ -10,9 +10,11 @@ pub mod axis_norm;
 pub mod batch_norm;
 pub mod binary;
 pub mod bit_cast;
+pub mod branch;
 pub mod cast;
 pub mod causal_conv;
 pub mod center_crop_pad;
+mod child;
 pub mod clip;
 pub mod col2im;
 mod composite;
@@ -120,6 +122,7 @@ pub mod where_;
 pub mod window;
 pub mod window_function;
 
+pub use child::{children, children_mut};
 pub use composite::{Body, Composite, INTERNAL};
 pub use error::OpError;
 pub use facts::{Fact, Inputs, Type};
@@ -195,6 +198,7 @@ define_ops! {
         Where => where_::Where,
     }
     internal {
+        Branch => branch::Branch,
         Elementwise => elementwise::Elementwise,
     }
     composite {

@@ -57,7 +57,7 @@ pub use check::violations;
 pub use error::PassError;
 pub use log::{Missed, PassCx, PassLog, PassStat, describe};
 
-use crate::ops::Graph;
+use crate::ops::{Graph, children_mut};
 use std::fmt;
 use std::time::Instant;
 
@@ -275,7 +275,15 @@ fn check(graph: &Graph, pass: &'static str) -> Result<(), PassError> {
 }
 
 /// Runs the whole pipeline.
+///
+/// Children of operators go first, each as a graph of its own.
 pub fn optimize(graph: &mut Graph) -> Result<PassLog, PassError> {
+    for id in graph.order().to_vec() {
+        let op = graph.node_mut(id).map(|n| &mut n.op);
+        for child in op.map(children_mut).into_iter().flatten() {
+            optimize(child)?;
+        }
+    }
     let mut manager = PassManager::new();
     manager.run(graph, CANONICAL)?;
     manager.run(graph, FUSION)?;

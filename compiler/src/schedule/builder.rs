@@ -3,7 +3,7 @@
 use super::halo::{self, Halo};
 use super::home::Home;
 use super::view::{Order, TensorView, channels_last, dense_strides, row_major, same_layout, signed, spatial};
-use super::{SpatialNeed, Step, nests};
+use super::{Region, SpatialNeed, Step, nests};
 use crate::ir::{DType, Origin, Tensor, ValueId};
 use crate::kernel::spec::View;
 use crate::kernel::{Buffer, BufferId, ConstId, Constant, Kernel, Loops, Nest, Operand};
@@ -36,6 +36,7 @@ pub(super) struct Probe {
 pub(super) struct Builder {
     pub decisions: Decisions,
     pub steps: Vec<Step>,
+    pub regions: Vec<Region>,
     pub buffers: Vec<Buffer>,
     pub constants: Vec<Constant>,
     pub probe: Option<Probe>,
@@ -52,6 +53,15 @@ pub(super) struct Builder {
 impl Builder {
     pub(super) fn new(graph: &Graph, decisions: Decisions) -> Self {
         Builder { decisions, places: vec![None; graph.value_count()], ..Builder::default() }
+    }
+
+    /// Hands what becomes the schedule to a builder of a child's values, or back.
+    pub(super) fn lend(&mut self, to: &mut Builder) {
+        std::mem::swap(&mut self.steps, &mut to.steps);
+        std::mem::swap(&mut self.regions, &mut to.regions);
+        std::mem::swap(&mut self.buffers, &mut to.buffers);
+        std::mem::swap(&mut self.constants, &mut to.constants);
+        std::mem::swap(&mut self.known_constants, &mut to.known_constants);
     }
 
     pub(super) fn buffer(&mut self, name: &str, dtype: DType, len: usize, live_len: usize) -> Operand {

@@ -38,7 +38,7 @@ pub struct Spatial {
 pub struct LowerCx<'a> {
     graph: &'a Graph,
     node: &'a Node,
-    builder: &'a mut Builder,
+    pub(super) builder: &'a mut Builder,
 }
 
 impl<'a> LowerCx<'a> {

@@ -6,6 +6,7 @@
 //! does; the decisions reach it only through the views that [`LowerCx`] hands out.
 
 mod builder;
+mod child;
 mod cx;
 mod halo;
 mod home;
@@ -13,19 +14,22 @@ mod layout;
 mod nests;
 mod order;
 mod probe;
+mod region;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod view;
 
+pub use child::RegionId;
 pub use cx::{LowerCx, Spatial, SpatialNeed};
+pub use region::{Control, Region};
 pub use view::TensorView;
 
 use crate::ir::{DType, NodeId, Origin, ValueId};
 use crate::kernel::{Buffer, Constant, Kernel, Operand};
 use crate::memory::{self, PlanOptions, SCALAR_ALIGN, VECTOR_ALIGN};
-use crate::ops::{Graph, Node, OpError, Type};
+use crate::ops::{Graph, Node, OpError, Type, children};
 use builder::{Builder, Decisions};
 use std::collections::BTreeMap;
 use view::{Order, channels_last, row_major};
@@ -67,6 +71,8 @@ pub struct Schedule {
     pub name: String,
     /// In order of execution.
     pub steps: Vec<Step>,
+    /// Steps that do not run exactly once.
+    pub regions: Vec<Region>,
     /// Indexed by `BufferId`.
     pub buffers: Vec<Buffer>,
     /// Indexed by `ConstId`.
@@ -200,6 +206,12 @@ impl Run<'_> {
     }
 
     fn node(&mut self, id: NodeId, node: &Node) {
+        self.lower_node(id, node);
+        let results: Vec<ValueId> = node.outputs.iter().flatten().copied().collect();
+        self.emit_outputs(|v| results.contains(&v));
+    }
+
+    fn lower_node(&mut self, id: NodeId, node: &Node) {
         let first = self.builder.steps.len();
         let lowered = node.op.as_op().lower(&mut LowerCx::new(self.graph, node, &mut self.builder));
         let results: Vec<ValueId> = node.outputs.iter().flatten().copied().collect();
@@ -215,8 +227,10 @@ impl Run<'_> {
                 let _ = self.builder.store_dense(self.graph, v);
             }
         }
-        self.count_macs(node, first);
-        self.emit_outputs(|v| results.contains(&v));
+        // A child's steps were counted with the child's nodes.
+        if children(&node.op).is_empty() {
+            self.count_macs(node, first);
+        }
     }
 
     /// Spreads a node's multiply-accumulates over its steps: what kernels of products do is known from
@@ -278,6 +292,7 @@ impl Run<'_> {
         Ok(Schedule {
             name: self.graph.name.clone(),
             steps: self.builder.steps,
+            regions: self.builder.regions,
             buffers: self.builder.buffers,
             constants: self.builder.constants,
             inputs,
