@@ -67,7 +67,8 @@ impl Lists<'_> {
     }
 
     fn step(&self, index: usize) -> Result<TokenStream, EmitError> {
-        let (Some(layer), Some(step)) = (self.layers.get(index), self.operands.schedule.steps.get(index)) else {
+        let (Some(layer), Some(step)) = (self.layers.get(index), self.operands.schedule.steps.get(index))
+        else {
             return Err(EmitError::Internal(format!("no layer {index}")));
         };
         let (i, call) = (format::size(index), &layer.call);

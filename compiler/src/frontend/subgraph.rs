@@ -10,6 +10,7 @@ use crate::ops::{Graph, Type};
 use std::collections::BTreeMap;
 
 /// What a formal input of a subgraph is.
+#[allow(dead_code)] // loops
 pub(super) enum Formal {
     /// A value that changes from run to run.
     Open(Type),
@@ -76,11 +77,8 @@ impl<'m> Walker<'m> {
             scope.define(name, slot);
         });
         let problems = self.problems.error_count();
-        let inner = Frame {
-            top: Some(frame.top.unwrap_or(origin.index)),
-            depth: frame.depth + 1,
-            ..frame.clone()
-        };
+        let inner =
+            Frame { top: Some(frame.top.unwrap_or(origin.index)), depth: frame.depth + 1, ..frame.clone() };
         let walked = self
             .initializers(proto, &mut scope, &inner)
             .and_then(|()| self.nodes(&proto.node, &mut scope, &inner));

@@ -187,7 +187,7 @@ fn functions_that_double_hit_the_limit() {
 }
 
 #[test]
-fn decided_branches_are_taken_and_others_refused() {
+fn decided_branches_are_taken_and_others_kept() {
     let body = "z = If (c) <
             then_branch = t () => (u) { u = Identity(x) },
             else_branch = e () => (v) <int64[1] v = {5}> {}>";
@@ -197,7 +197,9 @@ fn decided_branches_are_taken_and_others_refused() {
     let imported = import_text(&taken(0)).unwrap();
     assert_eq!(imported.graph.constant(imported.graph.outputs[0].1).unwrap().to_i64_vec().unwrap(), [5]);
     let open = format!("g (float[2] x, bool c) => (z) {{ {body} }}");
-    assert_eq!(codes(import_text(&open)), [Code::UnsupportedForm]);
+    assert_eq!(codes(import_text(&open)), [Code::InvalidNode]);
+    let same = open.replace("int64[1] v = {5}", "float[2] v = {5, 6}");
+    assert_eq!(op_names(&import_text(&same).unwrap()), ["If"]);
 }
 
 #[test]

@@ -161,7 +161,8 @@ impl Done {
     fn makers(&self, index: usize, buffer: BufferId) -> Vec<(usize, Footprint)> {
         let mut makers = self.so_far(buffer).to_vec();
         let before = |l: &&Repeated| makers.iter().any(|&(w, _)| w == CALLER || w < l.first);
-        if let Some(outermost) = self.loops.iter().filter(|l| l.first <= index && index < l.end).find(before) {
+        if let Some(outermost) = self.loops.iter().filter(|l| l.first <= index && index < l.end).find(before)
+        {
             let later = outermost.writes.iter().filter(|(step, b, _)| *b == buffer && *step >= index);
             makers.extend(later.map(|&(step, _, f)| (step, f)));
         }

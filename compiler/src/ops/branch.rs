@@ -74,13 +74,20 @@ impl Op for Branch {
             }
             if a.shape != b.shape {
                 return Err(OpError::unsupported_help(
-                    format!("an `If` whose result {i} has shape {} or {}, by a run-time condition", a.shape, b.shape),
+                    format!(
+                        "an `If` whose result {i} has shape {} or {}, by a run-time condition",
+                        a.shape, b.shape
+                    ),
                     "give the condition's input a value with `--bind`, so that one branch remains",
                 ));
             }
         }
         if types.len() != others.len() {
-            return Err(OpError::invalid(format!("branches of {} and {} results", types.len(), others.len())));
+            return Err(OpError::invalid(format!(
+                "branches of {} and {} results",
+                types.len(),
+                others.len()
+            )));
         }
         Ok(types)
     }

@@ -86,7 +86,8 @@ pub(super) fn run(graph: &Graph, inputs: &[&Tensor], budget: &mut u64) -> Result
     }
     fn get<'t>(graph: &'t Graph, values: &'t [Option<Tensor>], v: ValueId) -> Result<&'t Tensor, OpError> {
         let known = graph.constant(v).or_else(|| values.get(v.0 as usize).and_then(Option::as_ref));
-        known.ok_or_else(|| OpError::internal(format!("`{}` is read before it is there", graph.value(v).name)))
+        known
+            .ok_or_else(|| OpError::internal(format!("`{}` is read before it is there", graph.value(v).name)))
     }
     for (id, node) in graph.nodes() {
         let operands: Vec<Option<&Tensor>> = node

@@ -10,7 +10,7 @@ use crate::kernel::expr::{BinaryFn, CompareFn, Expr, ReduceOp, Scalar, UnaryFn};
 use crate::kernel::loops::{Access, Read};
 use crate::kernel::{Kernel, Nest, Operand};
 use crate::onnx::Attr;
-use crate::schedule::{Schedule, ScheduleOptions, lower};
+use crate::schedule::{Control, Region, Schedule, ScheduleOptions, lower};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
@@ -49,6 +49,17 @@ fn nums(t: &Tensor) -> Vec<Num> {
     }
 }
 
+/// What a graph's outputs hold when its lowered steps have run.
+pub(super) fn run_lowered(schedule: &Schedule, inputs: &[Tensor]) -> Vec<Vec<f64>> {
+    let mut memory = Memory::new(schedule);
+    for (port, t) in schedule.inputs.iter().zip(inputs) {
+        let values = nums(t);
+        memory.cells.get_mut(&port.operand).unwrap()[..values.len()].copy_from_slice(&values);
+    }
+    memory.run();
+    schedule.outputs.iter().map(|p| memory.cells[&p.operand].iter().map(|n| n.float()).collect()).collect()
+}
+
 struct Memory<'s> {
     schedule: &'s Schedule,
     cells: BTreeMap<Operand, Vec<Num>>,
@@ -72,9 +83,49 @@ impl<'s> Memory<'s> {
     }
 
     fn run(&mut self) {
-        for step in &self.schedule.steps {
-            let Kernel::Loops(loops) = &step.kernel else { panic!("only loops are run here") };
-            loops.nests.iter().for_each(|n| self.nest(n));
+        let schedule = self.schedule;
+        self.range(0, schedule.steps.len(), &schedule.regions);
+    }
+
+    /// Runs the steps of a range, in which `regions` lie.
+    fn range(&mut self, first: usize, end: usize, regions: &[Region]) {
+        let (mut at, mut rest) = (first, regions);
+        while at < end {
+            let Some((region, more)) = rest.split_first().filter(|(r, _)| r.first == at) else {
+                self.step(at);
+                at += 1;
+                continue;
+            };
+            let (inner, behind) = more.split_at(more.iter().take_while(|r| r.first < region.end).count());
+            rest = behind;
+            match region.control {
+                Control::If { condition, otherwise } => {
+                    let (a, b) = inner.split_at(inner.partition_point(|r| r.first < otherwise));
+                    match self.truth(condition) {
+                        true => self.range(at, otherwise, a),
+                        false => self.range(otherwise, region.end, b),
+                    }
+                }
+                Control::Repeat { times } => (0..times).for_each(|_| self.range(at, region.end, inner)),
+                Control::While { condition } => {
+                    while self.truth(condition) {
+                        self.range(at, region.end, inner);
+                    }
+                }
+            }
+            at = region.end;
+        }
+    }
+
+    fn truth(&self, condition: Operand) -> bool {
+        let Num::Bool(truth) = self.cells[&condition][0] else { panic!("a condition that is not bool") };
+        truth
+    }
+
+    fn step(&mut self, index: usize) {
+        match &self.schedule.steps[index].kernel {
+            Kernel::Loops(loops) => loops.nests.iter().for_each(|n| self.nest(n)),
+            other => panic!("only loops are run here, not {other:?}"),
         }
     }
 
@@ -290,16 +341,11 @@ impl Case<'_> {
         let results: Vec<ValueId> = graph.node(id).unwrap().outputs.iter().flatten().copied().collect();
         graph.outputs = results.into_iter().enumerate().map(|(i, v)| (format!("y{i}"), v)).collect();
         let schedule = lower(&graph, &ScheduleOptions::default()).unwrap();
-        let mut memory = Memory::new(&schedule);
-        for (port, t) in schedule.inputs.iter().zip(&given) {
-            let values = nums(t);
-            memory.cells.get_mut(&port.operand).unwrap()[..values.len()].copy_from_slice(&values);
-        }
-        memory.run();
-        for (port, t) in schedule.outputs.iter().zip(&expected) {
+        let found = run_lowered(&schedule, &given);
+        for ((port, found), t) in schedule.outputs.iter().zip(&found).zip(&expected) {
             assert_eq!(port.shape, t.shape().dims(), "{}", self.op);
-            for (i, (found, wanted)) in memory.cells[&port.operand].iter().zip(nums(t)).enumerate() {
-                let (found, wanted) = (found.float(), wanted.float());
+            for (i, (&found, wanted)) in found.iter().zip(nums(t)).enumerate() {
+                let wanted = wanted.float();
                 let close = found == wanted
                     || found.is_nan() && wanted.is_nan()
                     || (found - wanted).abs() <= 1e-3 * wanted.abs().max(1e-3);

@@ -21,6 +21,8 @@ mod composite;
 pub mod concat;
 mod contrib_attention;
 mod contrib_gelu;
+#[cfg(test)]
+mod control_tests;
 pub mod conv;
 pub mod conv_integer;
 mod conv_lower;

@@ -29,7 +29,8 @@ impl LowerCx<'_> {
     /// What follows runs where the condition of a region does not hold.
     pub fn otherwise(&mut self, region: RegionId) {
         let now = self.builder.steps.len();
-        if let Some(Region { control: Control::If { otherwise, .. }, .. }) = self.builder.regions.get_mut(region.0)
+        if let Some(Region { control: Control::If { otherwise, .. }, .. }) =
+            self.builder.regions.get_mut(region.0)
         {
             *otherwise = now;
         }
@@ -60,11 +61,8 @@ impl LowerCx<'_> {
 
     /// A child's lowering, which takes the list of steps with it.
     fn open<'g>(&mut self, graph: &'g Graph, inputs: &[TensorView]) -> Child<'g> {
-        let orders: BTreeMap<ValueId, _> = graph
-            .inputs
-            .iter()
-            .map(|&v| (v, super::view::row_major(graph.value(v).shape.rank())))
-            .collect();
+        let orders: BTreeMap<ValueId, _> =
+            graph.inputs.iter().map(|&v| (v, super::view::row_major(graph.value(v).shape.rank()))).collect();
         let mut decisions = Decisions { orders: layout::choose(graph, &orders), ..Decisions::default() };
         home::choose(graph, &mut decisions);
         let mut builder = Builder::new(graph, decisions);
