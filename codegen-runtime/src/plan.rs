@@ -221,11 +221,12 @@ const fn check_read(plan: &[Step], regions: &[Region], index: usize, read: &Read
     let mut i = 0;
     while i < regions.len() {
         let r = &regions[i];
-        if matches!(r.control, Control::Loop) && r.holds(index) {
-            if outside || from < r.first || carries(r, read.writers, index) {
-                first = if r.first < first { r.first } else { first };
-                end = if r.end > end { r.end } else { end };
-            }
+        if matches!(r.control, Control::Loop)
+            && r.holds(index)
+            && (outside || from < r.first || carries(r, read.writers, index))
+        {
+            first = if r.first < first { r.first } else { first };
+            end = if r.end > end { r.end } else { end };
         }
         i += 1;
     }
