@@ -10,6 +10,7 @@ pub mod labels;
 pub mod linear_attention;
 pub mod ngrams;
 pub mod real;
+pub mod recurrent;
 pub mod resize;
 pub mod scatter;
 pub mod svm;

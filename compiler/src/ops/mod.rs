@@ -50,6 +50,7 @@ pub mod gemm;
 mod grid;
 pub mod grid_sample;
 pub mod group_norm;
+pub mod gru;
 mod identity;
 pub mod layer_norm;
 pub mod linear_attention;
@@ -58,6 +59,7 @@ pub mod loss;
 #[cfg(test)]
 mod lowered_tests;
 pub mod lrn;
+pub mod lstm;
 pub mod matmul;
 pub mod matmul_integer;
 mod matmul_lower;
@@ -88,6 +90,11 @@ pub mod qlinear_matmul;
 pub mod qlinear_pool;
 pub mod qlinear_softmax;
 pub mod quantize;
+pub mod recurrent;
+pub mod recurrent_curve;
+mod recurrent_lower;
+#[cfg(test)]
+mod recurrent_tests;
 pub mod reduce;
 pub mod requantize;
 pub mod reshape;
@@ -95,6 +102,7 @@ pub mod resize;
 mod resize_lower;
 mod resize_table;
 pub mod reverse_sequence;
+pub mod rnn;
 pub mod rotary_embedding;
 pub mod scatter;
 pub mod shape;
@@ -165,9 +173,11 @@ define_ops! {
         Gemm => gemm::Gemm,
         GridSample => grid_sample::GridSample,
         GroupNorm => group_norm::GroupNorm,
+        Gru => gru::Gru,
         Identity => identity::Identity,
         LayerNorm => layer_norm::LayerNorm,
         Lrn => lrn::Lrn,
+        Lstm => lstm::Lstm,
         MatMul => matmul::MatMul,
         MatMulInteger => matmul_integer::MatMulInteger,
         OneHot => one_hot::OneHot,
@@ -182,6 +192,7 @@ define_ops! {
         Reshape => reshape::Reshape,
         Resize => resize::Resize,
         ReverseSequence => reverse_sequence::ReverseSequence,
+        Rnn => rnn::Rnn,
         Scatter => scatter::Scatter,
         Shape => shape::Shape,
         Slice => slice::Slice,
