@@ -12,6 +12,7 @@ pub mod ngrams;
 pub mod real;
 pub mod recurrent;
 pub mod resize;
+pub mod rows;
 pub mod scatter;
 pub mod svm;
 pub mod topk;

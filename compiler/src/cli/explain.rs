@@ -49,9 +49,9 @@ pub fn ops(args: &OpsArgs) -> String {
     for importer in importers().into_iter().filter(|i| i.name.domain != INTERNAL) {
         table.entry((importer.name.domain, importer.name.op_type)).or_default().push(importer.name.since);
     }
-    // Constant and If are resolved while the file is read; no operator of the graph stands for them.
-    for op in RESOLVED_OPS {
-        table.entry(("", op)).or_default().push(1);
+    // Constants and control flow are resolved while the file is read; no importer stands for them.
+    for (op, versions) in RESOLVED_OPS {
+        table.entry(("", op)).or_default().extend(*versions);
     }
     let domain = |d: &str| if d.is_empty() { "ai.onnx".to_owned() } else { d.to_owned() };
     let cases = backend_cases();

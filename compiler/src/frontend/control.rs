@@ -2,7 +2,7 @@
 
 use super::attrs::{self, Given};
 use super::limits::{MAX_DEPTH, short};
-use super::node::Operands;
+use super::node::{Operands, names};
 use super::scope::{Scope, Slot};
 use super::subgraph::share_captured;
 use super::walk::{Frame, FunctionKey, Opsets, Stop, Walker, plain_domain};
@@ -201,7 +201,7 @@ impl<'m> Walker<'m> {
         let (Some(then), Some(otherwise)) = (graphs.next(), graphs.next()) else { return Ok(None) };
         let values = operands.values.iter().copied().chain(captured.into_iter().map(Some)).collect();
         let operands = Operands { values, unknown: false };
-        Ok(self.add(Branch { then, otherwise }.into(), node, &operands, frame, origin))
+        Ok(self.add(Branch { then, otherwise }.into(), node, &names(node), &operands, frame, origin))
     }
 
     pub fn results<'n>(

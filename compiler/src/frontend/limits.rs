@@ -15,6 +15,9 @@ pub const MAX_NODES: usize = 200_000;
 /// frames of the stack.
 pub const MAX_DEPTH: usize = 32;
 
+/// Iterations of a loop that becomes straight code because its body has no fixed shapes.
+pub const MAX_UNROLLED: u64 = 1024;
+
 /// Bytes of one value at run time.
 pub const MAX_VALUE_BYTES: usize = 1 << 30;
 

@@ -18,6 +18,8 @@ pub mod limits;
 mod node;
 mod order;
 mod problems;
+mod repeat;
+mod scan;
 mod scope;
 mod subgraph;
 #[cfg(test)]
@@ -48,8 +50,9 @@ pub const OPSETS: std::ops::RangeInclusive<i64> = 1..=28;
 pub const IR_VERSIONS: std::ops::RangeInclusive<i64> = 3..=14;
 
 /// Operators of ONNX's own domain that the walk itself resolves, so that no entry of
-/// [`crate::ops::importers`] names them.
-pub const RESOLVED_OPS: &[&str] = &["Constant", "If"];
+/// [`crate::ops::importers`] names them, and the versions of their definitions.
+pub const RESOLVED_OPS: &[(&str, &[i64])] =
+    &[("Constant", &[1]), ("If", &[1]), ("Loop", &[1]), ("Scan", &[8, 9])];
 
 /// What the user says about a model.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -10,14 +10,14 @@ use crate::diag::{Code, Diagnostic, NodeRef};
 use crate::ir::{Origin, Tensor, ValueId};
 use crate::onnx::proto::NodeProto;
 use crate::onnx::{AttrReader, NodeView};
-use crate::ops::{Body, Fact, Import, Importer, Inputs, OpError, OpKind, Type};
+use crate::ops::{Body, Fact, Import, Importer, Inputs, OpError, OpKind, Type, eval_within};
 use std::collections::BTreeSet;
 
 /// Operands shown with a diagnostic.
 const OPERANDS_SHOWN: usize = 12;
 
-/// Operators of control flow that run a subgraph; all but `If` are refused.
-const CONTROL_FLOW: &[&str] = &["If", "Loop", "Scan", "SequenceMap"];
+/// Operators of control flow that are refused.
+const CONTROL_FLOW: &[&str] = &["SequenceMap"];
 
 /// Operands as the walk finds them.
 pub(super) struct Operands {
@@ -52,6 +52,8 @@ impl<'m> Walker<'m> {
             None
         } else if domain.is_empty() && node.op_type == "If" {
             self.branch(node, &operands, scope, frame, &origin)?
+        } else if domain.is_empty() && matches!(node.op_type.as_str(), "Loop" | "Scan") {
+            self.repeat(node, &operands, scope, frame, &origin)?
         } else {
             self.operator(node, &operands, frame, origin)?
         };
@@ -154,7 +156,7 @@ impl<'m> Walker<'m> {
                 if operands.unknown {
                     return Ok(None);
                 }
-                self.infer(op, node, operands, frame, &origin).map(Some)
+                self.infer(op, &names(node), operands, frame, &origin).map(Some)
             }),
             // A body follows from the operands' types.
             Some(Import::Body(_)) if operands.unknown => Ok(None),
@@ -277,17 +279,18 @@ impl<'m> Walker<'m> {
         Err(Box::new(d))
     }
 
-    /// Adds an operator that the walk made itself; the slots of its results, `None` where it was refused and
-    /// that reported.
+    /// Adds an operator that the walk made itself, with results of these names; their slots, `None` where it was
+    /// refused and that reported.
     pub fn add(
         &mut self,
         op: OpKind,
         node: &NodeProto,
+        names: &[&str],
         operands: &Operands,
         frame: &Frame<'m>,
         origin: &Origin,
     ) -> Option<Vec<Slot>> {
-        match self.infer(op, node, operands, frame, origin) {
+        match self.infer(op, names, operands, frame, origin) {
             Ok(slots) => Some(slots),
             Err(problem) => {
                 let at = self.node_ref(node, origin, operands);
@@ -305,18 +308,18 @@ impl<'m> Walker<'m> {
     fn infer(
         &mut self,
         op: OpKind,
-        node: &NodeProto,
+        names: &[&str],
         operands: &Operands,
         frame: &Frame<'m>,
         origin: &Origin,
     ) -> Result<Vec<Slot>, NodeError> {
         let facts = self.facts(operands);
-        let inputs = Inputs::new(&facts, node.output.len());
+        let inputs = Inputs::new(&facts, names.len());
         let types = op.as_op().infer(&inputs)?;
-        if node.output.iter().skip(types.len()).any(|o| !o.is_empty()) {
+        if names.iter().skip(types.len()).any(|o| !o.is_empty()) {
             return Err(OpError::invalid(format!(
                 "{} results are named, but the operator has {}",
-                node.output.len(),
+                names.len(),
                 types.len()
             ))
             .into());
@@ -340,8 +343,7 @@ impl<'m> Walker<'m> {
             check_folded(known, &types)?;
         }
 
-        let outputs = node
-            .output
+        let outputs = names
             .iter()
             .zip(types)
             .map(|(name, ty)| (!name.is_empty()).then(|| (frame.value_name(name), ty.dtype, ty.shape)));
@@ -357,6 +359,11 @@ impl<'m> Walker<'m> {
         }
         Ok(results.iter().map(|v| v.map_or(Slot::Unknown, Slot::Value)).collect())
     }
+}
+
+/// Names of a node's results.
+pub(super) fn names(node: &NodeProto) -> Vec<&str> {
+    node.output.iter().map(String::as_str).collect()
 }
 
 /// Why a node is refused.
@@ -447,6 +454,16 @@ fn fold(
         return nothing;
     }
     let constants: Vec<Option<&Tensor>> = facts.iter().map(|f| f.and_then(|f| f.constant)).collect();
+    // What branches and loops do shows when it is done.
+    let mut left = work_left;
+    if let Some(results) = eval_within(op, &constants, &mut left) {
+        let spent = (work_left - left.min(work_left)).max(work);
+        return match results {
+            Ok(results) => Ok((Some(results), bytes, spent)),
+            Err(OpError::Unsupported { .. } | OpError::Limit(_)) => Ok((None, 0, spent)),
+            Err(e) => Err(e),
+        };
+    }
     match op.as_op().eval(&constants) {
         Ok(results) => Ok((Some(results), bytes, work)),
         // What the reference evaluator does not do may still be generated.

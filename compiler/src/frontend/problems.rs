@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 const NAMES_SHOWN: usize = 5;
 
 /// Nodes refused for the same reason.
+#[derive(Clone)]
 struct Group {
     diagnostic: Diagnostic,
     names: Vec<String>,
@@ -16,7 +17,7 @@ struct Group {
 }
 
 /// What was found so far, in order of finding.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(super) struct Problems {
     list: Diagnostics,
     groups: Vec<Group>,

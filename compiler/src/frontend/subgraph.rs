@@ -10,14 +10,13 @@ use crate::ops::{Graph, Type};
 use std::collections::BTreeMap;
 
 /// What a formal input of a subgraph is.
-#[allow(dead_code)] // loops
 pub(super) enum Formal {
     /// A value that changes from run to run.
     Open(Type),
     /// The same tensor in every run.
     Known(Tensor),
-    /// Something that was refused.
-    Unknown,
+    /// A value of the graph around it.
+    Outer(ValueId),
 }
 
 /// A subgraph as a graph of its own.
@@ -41,34 +40,28 @@ impl<'m> Walker<'m> {
         let around = std::mem::replace(&mut self.graph, Graph::new(short(&proto.name)));
         let mut scope = Scope::new();
         let mut known = true;
-        for (info, formal) in proto.input.iter().zip(formals) {
+        let mut slots = Vec::with_capacity(formals.len());
+        for (info, formal) in proto.input.iter().zip(&formals) {
             let name = frame.value_name(&info.name);
+            slots.push(match formal {
+                Formal::Open(ty) => Slot::Value(self.graph.add_input(name, ty.dtype, ty.shape.clone())),
+                Formal::Known(tensor) => Slot::Value(self.graph.add_constant(name, tensor.clone())),
+                // Behind the open ones.
+                Formal::Outer(_) => Slot::Absent,
+            });
+        }
+        let mut taken = Taken { around: &around, from: Vec::new(), inside: BTreeMap::new() };
+        for ((info, formal), slot) in proto.input.iter().zip(&formals).zip(slots) {
             let slot = match formal {
-                Formal::Open(ty) => Slot::Value(self.graph.add_input(name, ty.dtype, ty.shape)),
-                Formal::Known(tensor) => Slot::Value(self.graph.add_constant(name, tensor)),
-                Formal::Unknown => {
-                    known = false;
-                    Slot::Unknown
-                }
+                Formal::Outer(v) => Slot::Value(taken.take(*v, &mut self.graph)),
+                Formal::Open(_) | Formal::Known(_) => slot,
             };
             self.define(&info.name, slot, &mut scope);
         }
-        let mut from = Vec::new();
-        let mut inside: BTreeMap<ValueId, ValueId> = BTreeMap::new();
         let graph = &mut self.graph;
         captured(proto, &mut |name| {
             let slot = match outer.lookup(name) {
-                Some(Slot::Value(v)) => {
-                    let value = around.value(v);
-                    let here = *inside.entry(v).or_insert_with(|| match &value.constant {
-                        Some(tensor) => graph.add_constant(value.name.clone(), tensor.clone()),
-                        None => {
-                            from.push(v);
-                            graph.add_input(value.name.clone(), value.dtype, value.shape.clone())
-                        }
-                    });
-                    Slot::Value(here)
-                }
+                Some(Slot::Value(v)) => Slot::Value(taken.take(v, graph)),
                 Some(slot) => slot,
                 // Reported where it is read.
                 None => return,
@@ -76,6 +69,7 @@ impl<'m> Walker<'m> {
             known &= slot != Slot::Unknown;
             scope.define(name, slot);
         });
+        let from = taken.from;
         let problems = self.problems.error_count();
         let inner =
             Frame { top: Some(frame.top.unwrap_or(origin.index)), depth: frame.depth + 1, ..frame.clone() };
@@ -96,6 +90,27 @@ impl<'m> Walker<'m> {
         }
         graph.remove_dead();
         Ok(Some(Sub { graph, captured: from }))
+    }
+}
+
+/// Values that a subgraph takes from the graph around it.
+struct Taken<'a> {
+    around: &'a Graph,
+    from: Vec<ValueId>,
+    inside: BTreeMap<ValueId, ValueId>,
+}
+
+impl Taken<'_> {
+    /// The subgraph's own value for one of the graph around it: an input, or the same constant.
+    fn take(&mut self, v: ValueId, graph: &mut Graph) -> ValueId {
+        let value = self.around.value(v);
+        *self.inside.entry(v).or_insert_with(|| match &value.constant {
+            Some(tensor) => graph.add_constant(value.name.clone(), tensor.clone()),
+            None => {
+                self.from.push(v);
+                graph.add_input(value.name.clone(), value.dtype, value.shape.clone())
+            }
+        })
     }
 }
 

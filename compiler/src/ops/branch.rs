@@ -32,6 +32,20 @@ impl Branch {
     }
 }
 
+/// Runs a branch and copies what is wanted of its outputs.
+fn place(
+    cx: &mut LowerCx<'_>,
+    graph: &Graph,
+    captured: &[TensorView],
+    results: &[Option<TensorView>],
+) -> Result<(), OpError> {
+    let outputs = cx.inline(graph, captured, |_| false)?;
+    outputs.iter().zip(results).try_for_each(|(from, to)| match to {
+        Some(to) => cx.copy(from, to),
+        None => Ok(()),
+    })
+}
+
 fn operands<'t>(inputs: &[Option<&'t Tensor>]) -> Result<(&'t Tensor, Vec<&'t Tensor>), OpError> {
     let missing = || OpError::internal("an operand of an `If` is missing");
     let (first, rest) = inputs.split_first().ok_or_else(missing)?;
@@ -104,9 +118,9 @@ impl Op for Branch {
             .map(|i| cx.output_type(i).map(|_| cx.write_dense(i)).transpose())
             .collect::<Result<_, _>>()?;
         let region = cx.begin_if(condition.operand);
-        cx.inline(&self.then, &captured, &results)?;
+        place(cx, &self.then, &captured, &results)?;
         cx.otherwise(region);
-        cx.inline(&self.otherwise, &captured, &results)?;
+        place(cx, &self.otherwise, &captured, &results)?;
         cx.end(region);
         Ok(())
     }

@@ -14,6 +14,7 @@ pub(super) const EVAL_WORK: u64 = 1 << 34;
 pub fn children(op: &OpKind) -> Vec<&Graph> {
     match op {
         OpKind::Branch(branch) => vec![&*branch.then, &*branch.otherwise],
+        OpKind::Loop(l) => vec![&*l.body],
         _ => Vec::new(),
     }
 }
@@ -22,6 +23,7 @@ pub fn children(op: &OpKind) -> Vec<&Graph> {
 pub fn children_mut(op: &mut OpKind) -> Vec<&mut Graph> {
     match op {
         OpKind::Branch(branch) => vec![&mut *branch.then, &mut *branch.otherwise],
+        OpKind::Loop(l) => vec![&mut *l.body],
         _ => Vec::new(),
     }
 }
@@ -65,9 +67,34 @@ fn node_work(graph: &Graph, id: NodeId) -> u64 {
     let elements = elements.map(|&v| graph.value(v).shape.elements() as u64).fold(0, u64::saturating_add);
     let own = match &node.op {
         OpKind::Branch(branch) => branch.work(),
+        OpKind::Loop(l) => l.work(),
         _ => node_macs(graph, id),
     };
     own.saturating_add(elements)
+}
+
+/// Evaluates an operator that holds graphs, taking what that does off `budget`; `None` for all others.
+pub fn eval_within(
+    op: &OpKind,
+    inputs: &[Option<&Tensor>],
+    budget: &mut u64,
+) -> Option<Result<Vec<Tensor>, OpError>> {
+    match op {
+        OpKind::Branch(branch) => Some(branch.eval_within(inputs, budget)),
+        OpKind::Loop(l) => Some(l.eval_within(inputs, budget)),
+        _ => None,
+    }
+}
+
+/// What ends an evaluation.
+pub(super) fn too_long() -> OpError {
+    OpError::Limit("evaluating a loop takes too long".to_owned())
+}
+
+/// Whether anything reads an input.
+pub(super) fn reads_input(graph: &Graph, i: usize) -> bool {
+    let Some(&v) = graph.inputs.get(i) else { return false };
+    graph.outputs.iter().any(|&(_, o)| o == v) || graph.nodes().any(|(_, n)| n.inputs.contains(&Some(v)))
 }
 
 /// Runs a graph through the reference evaluation, taking what it does off `budget`.
@@ -95,12 +122,11 @@ pub(super) fn run(graph: &Graph, inputs: &[&Tensor], budget: &mut u64) -> Result
             .iter()
             .map(|v| v.map(|v| get(graph, &values, v)).transpose())
             .collect::<Result<_, _>>()?;
-        let results = match &node.op {
-            OpKind::Branch(branch) => branch.eval_within(&operands, budget)?,
-            other => {
-                let left = budget.checked_sub(node_work(graph, id));
-                *budget = left.ok_or_else(|| OpError::Limit("evaluating a loop takes too long".into()))?;
-                other.as_op().eval(&operands)?
+        let results = match eval_within(&node.op, &operands, budget) {
+            Some(results) => results?,
+            None => {
+                *budget = budget.checked_sub(node_work(graph, id)).ok_or_else(too_long)?;
+                node.op.as_op().eval(&operands)?
             }
         };
         for (&v, t) in node.outputs.iter().zip(results) {

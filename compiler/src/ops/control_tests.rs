@@ -139,3 +139,214 @@ fn branches_nest_no_deeper_than_the_limit() {
     assert_eq!(run(&graph, &[f32s(&[2], &[1., -3.]), bool(true)]), [[-1., 3.]]);
     assert!(messages(deep(60)).contains("deeper"));
 }
+
+#[test]
+fn loops_carry_states_and_give_rows() {
+    let graph = import(
+        "g (float[2] x) => (s, t, rows, same) <int64 m = {4}, float[2] k = {1.0, 2.0}> {
+            y = Neg(x)
+            s, t, same, rows = Loop (m, , x, y, k) <body = b (int64 i, bool c, float[2] a, float[2] b, float[2] z) => (c2, b, a2, z2, row) {
+                c2 = Identity(c)
+                z2 = Identity(z)
+                f = Cast <to = 1> (i)
+                a2 = Add(a, z)
+                row = Mul(b, f)
+            }>
+        }",
+    )
+    .unwrap();
+    let ops: Vec<&str> = graph.nodes().map(|(_, n)| n.op.as_op().name()).collect();
+    assert_eq!(ops, ["Neg", "Loop"]);
+    // (a, b) → (b, a + z), from (x, -x).
+    let found = run(&graph, &[f32s(&[2], &[1., 10.])]);
+    let (mut a, mut b, z) = ([1., 10.], [-1., -10.], [1., 2.]);
+    let mut rows = Vec::new();
+    for i in 0..4 {
+        rows.extend(b.map(|v: f64| v * f64::from(i)));
+        (a, b) = (b, [a[0] + z[0], a[1] + z[1]]);
+    }
+    assert_eq!(found, [a.to_vec(), b.to_vec(), rows, z.to_vec()]);
+}
+
+#[test]
+fn loops_end_by_condition() {
+    // Doubles until the sum is 100 or more, ten times at most.
+    let text = |count: &str, condition: &str| {
+        format!(
+            "g (float[2] x, int64 n, bool go) => (y, times) <int64 m = {{10}}, float limit = {{100.0}}, int64 zero = {{0}}> {{
+                y, times = Loop ({count}, {condition}, x, zero) <body = b (int64 i, bool c, float[2] a, int64 k) => (more, a2, i2) {{
+                    a2 = Add(a, a)
+                    sum = ReduceSum <keepdims = 0> (a2)
+                    more = Less(sum, limit)
+                    one = Constant <value_int = 1> ()
+                    i2 = Add(i, one)
+                }}>
+            }}"
+        )
+    };
+    let x = f32s(&[2], &[1., 2.]);
+    for (count, condition) in [("m", ""), ("n", ""), ("", "go"), ("n", "go"), ("m", "go")] {
+        let graph = import(&text(count, condition)).unwrap();
+        for n in [0, 3, 20] {
+            for go in [true, false] {
+                let limit = match count {
+                    "m" => 10,
+                    "n" => n,
+                    _ => i64::MAX,
+                };
+                let (mut sum, mut times, mut goes) = (3.0, 0, go || condition.is_empty());
+                while goes && times < limit {
+                    (sum, times) = (2.0 * sum, times + 1);
+                    goes = sum < 100.0;
+                }
+                let found = run(&graph, &[x.clone(), Tensor::scalar(n), bool(go)]);
+                assert_eq!(
+                    found,
+                    [vec![sum / 3.0, sum / 1.5], vec![times as f64]],
+                    "{count} {condition} {n} {go}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn loops_nest() {
+    // Sum over i < 3, j < 4 of (i · x + j), rows of rows.
+    let graph = import(
+        "g (float x, bool flag) => (s, rows) <int64 m = {3}, int64 n = {4}, float zero = {0.0}> {
+            s, rows = Loop (m, , zero) <body = outer (int64 i, bool c, float acc) => (c, s2, row) {
+                fi = Cast <to = 1> (i)
+                ix = Mul(fi, x)
+                s2, row = Loop (n, , acc) <body = inner (int64 j, bool d, float acc2) => (d, s3, term) {
+                    fj = Cast <to = 1> (j)
+                    term = If (flag) <
+                        then_branch = t () => (u) { u = Add(ix, fj) },
+                        else_branch = e () => (u) { u = Sub(ix, fj) }>
+                    s3 = Add(acc2, term)
+                }>
+            }>
+        }",
+    )
+    .unwrap();
+    for (flag, sign) in [(true, 1.0), (false, -1.0)] {
+        let found = run(&graph, &[f32s(&[], &[5.]), bool(flag)]);
+        let terms: Vec<f64> = (0..12).map(|k| f64::from(k / 4) * 5.0 + sign * f64::from(k % 4)).collect();
+        assert_eq!(found, [vec![terms.iter().sum()], terms]);
+    }
+}
+
+#[test]
+fn loops_without_fixed_shapes_are_unrolled() {
+    let graph = import(
+        "g (float[1] x) => (y, rows) <int64 m = {3}> {
+            y, rows = Loop (m, , x) <body = b (int64 i, bool c, float[n] a) => (c, a2, row) {
+                a2 = Concat <axis = 0> (a, x)
+                row = Identity(i)
+            }>
+        }",
+    )
+    .unwrap();
+    assert_eq!(run(&graph, &[f32s(&[1], &[2.])]), [vec![2.; 4], vec![0., 1., 2.]]);
+    let of = |head: &str, count: &str| {
+        messages(import(&format!(
+            "g ({head}float[1] x) => (y) {{ y = Loop ({count}, , x) <body = b (int64 i, bool c, float[n] a) => (c, a2) {{
+                a2 = Concat <axis = 0> (a, x) }}> }}"
+        )))
+    };
+    let open = of("int64 m, ", "m");
+    assert!(
+        open.contains("[1] before an iteration and [2] behind it") && open.contains("ScatterND"),
+        "{open}"
+    );
+    assert!(of("", "").contains("nothing ends"));
+}
+
+#[test]
+fn rows_need_a_known_number() {
+    let of = |count: &str, condition: &str, wanted: &str| {
+        import(&format!(
+            "g (float[2] x, int64 n, float limit) => (y) <int64 m = {{3}}> {{
+                y{wanted} = Loop ({count}, , x) <body = b (int64 i, bool c, float[2] a) => ({condition}, a2, a) {{
+                    a2 = Add(a, x)
+                    sum = ReduceSum <keepdims = 0> (a2)
+                    more = Less(sum, limit)
+                }}>
+            }}"
+        ))
+    };
+    assert!(of("m", "c", ", rows").is_ok());
+    for (count, condition) in [("n", "c"), ("m", "more"), ("", "more")] {
+        let why = messages(of(count, condition, ", rows"));
+        assert!(why.contains("row for each iteration") && why.contains("--bind"), "{why}");
+        assert!(of(count, condition, "").is_ok());
+    }
+}
+
+#[test]
+fn known_loops_fold_within_limits() {
+    let text = |m: i64| {
+        format!(
+            "g () => (y) <int64 m = {{{m}}}, int64 zero = {{0}}> {{
+                y = Loop (m, , zero) <body = b (int64 i, bool c, int64 a) => (c, a2) {{ a2 = Add(a, i) }}> }}"
+        )
+    };
+    let graph = import(&text(10)).unwrap();
+    assert_eq!(graph.constant(graph.outputs[0].1).unwrap().to_i64_vec().unwrap(), [45]);
+    // For ever: neither folded nor unrolled, but a loop.
+    let graph = import(&text(i64::MAX)).unwrap();
+    assert!(graph.constant(graph.outputs[0].1).is_none());
+    assert!(lower(&graph, &ScheduleOptions::default()).is_ok());
+}
+
+#[test]
+fn scans_run_along_axes_both_ways() {
+    let graph = import(
+        "g (float[2] s, float[2, 3] x, float[3] w) => (last, rows, columns) {
+            last, rows, columns = Scan (s, x, w) <
+                num_scan_inputs = 2, scan_input_axes = [-1, 0], scan_input_directions = [1, 0],
+                scan_output_axes = [0, 1], scan_output_directions = [0, 1],
+                body = b (float[2] a, float[2] column, float weight) => (a2, a2, scaled) {
+                    scaled = Mul(column, weight)
+                    a2 = Add(a, scaled)
+                }>
+        }",
+    )
+    .unwrap();
+    let x = f32s(&[2, 3], &[1., 2., 3., 4., 5., 6.]);
+    let found = run(&graph, &[f32s(&[2], &[0.5, -0.5]), x, f32s(&[3], &[1., 10., 100.])]);
+    assert_eq!(
+        found,
+        [
+            vec![123.5, 455.5],
+            vec![3.5, 5.5, 23.5, 55.5, 123.5, 455.5],
+            // Columns in reverse.
+            vec![100., 20., 3., 400., 50., 6.],
+        ]
+    );
+    let bad = "g (float[2] s, float[3] x) => (l) { l = Scan (s, x) <num_scan_inputs = 2, \
+               body = b (float a, float c) => (a) {}> }";
+    assert!(messages(import(bad)).contains("3 iterations") || messages(import(bad)).contains("2 iterations"));
+}
+
+#[test]
+fn scans_of_batches() {
+    let of = |lengths: &str| {
+        import_at(
+            8,
+            &format!(
+                "g (int64[2] n, float[2] s, float[2, 3] x) => (last, rows) {{
+                    last, rows = Scan ({lengths}, s, x) <num_scan_inputs = 1, directions = [1],
+                        body = b (float a, float v) => (a2, a2) {{ a2 = Add(a, v) }}> }}"
+            ),
+        )
+        .unwrap()
+    };
+    let inputs =
+        |n: [i64; 2]| [Tensor::vector(&n), f32s(&[2], &[0., 100.]), f32s(&[2, 3], &[1., 2., 3., 4., 5., 6.])];
+    let all = [vec![6., 115.], vec![3., 5., 6., 106., 111., 115.]];
+    assert_eq!(run(&of(""), &inputs([0, 0])), all);
+    assert_eq!(run(&of("n"), &inputs([3, 9])), all);
+    let some = [vec![0., 111.], vec![0., 0., 0., 106., 111., 0.]];
+    assert_eq!(run(&of("n"), &inputs([-1, 2])), some);
+}

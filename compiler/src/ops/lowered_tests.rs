@@ -8,7 +8,7 @@ use super::{Fact, Graph, Inputs, binary, importers, transpose, unary};
 use crate::ir::{DType, Origin, Shape, Tensor, ValueId, f16};
 use crate::kernel::expr::{BinaryFn, CompareFn, Expr, ReduceOp, Scalar, UnaryFn};
 use crate::kernel::loops::{Access, Read};
-use crate::kernel::{Kernel, Nest, Operand};
+use crate::kernel::{Kernel, Nest, Operand, Param, Routine};
 use crate::onnx::Attr;
 use crate::schedule::{Control, Region, Schedule, ScheduleOptions, lower};
 use std::cmp::Ordering;
@@ -125,7 +125,22 @@ impl<'s> Memory<'s> {
     fn step(&mut self, index: usize) {
         match &self.schedule.steps[index].kernel {
             Kernel::Loops(loops) => loops.nests.iter().for_each(|n| self.nest(n)),
+            Kernel::Routine(r) if r.function == "rows::put" => self.put_row(r),
             other => panic!("only loops are run here, not {other:?}"),
+        }
+    }
+
+    fn put_row(&mut self, r: &Routine) {
+        let [Param::Usize(outer), Param::Usize(extent), Param::Usize(inner), Param::Bool(backwards)] =
+            r.params[..]
+        else {
+            panic!("other parameters: {:?}", r.params)
+        };
+        let (number, row) = (self.cells[&r.reads[0]][0].int() as usize, self.cells[&r.reads[1]].clone());
+        let place = if backwards { extent - 1 - number } else { number };
+        let y = self.cells.get_mut(&r.writes[0]).unwrap();
+        for (i, v) in row.into_iter().take(outer * inner).enumerate() {
+            y[(i / inner * extent + place) * inner + i % inner] = v;
         }
     }
 

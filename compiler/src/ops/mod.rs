@@ -55,6 +55,8 @@ mod identity;
 pub mod layer_norm;
 pub mod linear_attention;
 mod list;
+pub mod loop_;
+mod loop_lower;
 pub mod loss;
 #[cfg(test)]
 mod lowered_tests;
@@ -132,7 +134,7 @@ pub mod where_;
 pub mod window;
 pub mod window_function;
 
-pub use child::{children, children_mut};
+pub use child::{children, children_mut, eval_within};
 pub use composite::{Body, Composite, INTERNAL};
 pub use error::OpError;
 pub use facts::{Fact, Inputs, Type};
@@ -213,6 +215,7 @@ define_ops! {
     internal {
         Branch => branch::Branch,
         Elementwise => elementwise::Elementwise,
+        Loop => loop_::Loop,
     }
     composite {
         contrib_attention::ContribAttention,

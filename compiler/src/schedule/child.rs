@@ -2,6 +2,7 @@
 
 use super::builder::{Builder, Decisions};
 use super::region::{Control, Region};
+use super::view::row_major;
 use super::{LowerCx, Run, TensorView, home, layout, order};
 use crate::ir::ValueId;
 use crate::kernel::Operand;
@@ -18,6 +19,17 @@ impl LowerCx<'_> {
     /// would be made in one branch only.
     pub fn begin_if(&mut self, condition: Operand) -> RegionId {
         self.begin(Control::If { condition, otherwise: 0 })
+    }
+
+    /// Opens a region whose steps run so often. Its steps' multiply-accumulates count as often.
+    pub fn begin_repeat(&mut self, times: u64) -> RegionId {
+        self.begin(Control::Repeat { times })
+    }
+
+    /// Opens a region whose steps run again and again as long as `condition`, a buffer or constant that starts with
+    /// a bool, holds.
+    pub fn begin_while(&mut self, condition: Operand) -> RegionId {
+        self.begin(Control::While { condition })
     }
 
     fn begin(&mut self, control: Control) -> RegionId {
@@ -39,63 +51,56 @@ impl LowerCx<'_> {
     /// Closes the region that was opened last.
     pub fn end(&mut self, region: RegionId) {
         let now = self.builder.steps.len();
-        if let Some(region) = self.builder.regions.get_mut(region.0) {
-            region.end = now;
+        let Some(region) = self.builder.regions.get_mut(region.0) else { return };
+        region.end = now;
+        if let Control::Repeat { times } = region.control {
+            for step in self.builder.steps.iter_mut().skip(region.first) {
+                step.macs = step.macs.saturating_mul(times);
+            }
         }
     }
 
-    /// Lowers a child whose inputs lie at `inputs`, row-major without gaps, and copies its outputs to where
-    /// `results` say.
+    /// Lowers a child whose inputs lie at `inputs`, row-major without gaps; where its outputs lie, those that
+    /// `dense` names row-major in memory of exactly their length. Outputs may lie in the memory of inputs or of one
+    /// another.
     pub fn inline(
         &mut self,
         graph: &Graph,
         inputs: &[TensorView],
-        results: &[Option<TensorView>],
-    ) -> Result<(), OpError> {
+        dense: impl Fn(usize) -> bool,
+    ) -> Result<Vec<TensorView>, OpError> {
         let graph = &order::best(graph);
-        let mut child = self.open(graph, inputs);
-        let run = child.nodes(results);
-        self.close(child);
-        run
-    }
-
-    /// A child's lowering, which takes the list of steps with it.
-    fn open<'g>(&mut self, graph: &'g Graph, inputs: &[TensorView]) -> Child<'g> {
         let orders: BTreeMap<ValueId, _> =
-            graph.inputs.iter().map(|&v| (v, super::view::row_major(graph.value(v).shape.rank()))).collect();
+            graph.inputs.iter().map(|&v| (v, row_major(graph.value(v).shape.rank()))).collect();
         let mut decisions = Decisions { orders: layout::choose(graph, &orders), ..Decisions::default() };
         home::choose(graph, &mut decisions);
         let mut builder = Builder::new(graph, decisions);
+        // The list of steps is one.
         self.builder.lend(&mut builder);
         for (&v, view) in graph.inputs.iter().zip(inputs) {
             builder.set_place(v, view.clone());
         }
-        Child { run: Run { graph, builder, errors: Vec::new(), outputs: BTreeMap::new() } }
-    }
-
-    fn close(&mut self, mut child: Child<'_>) {
-        child.run.builder.lend(self.builder);
+        let mut run = Run { graph, builder, errors: Vec::new(), outputs: BTreeMap::new() };
+        let outputs = run.child(dense);
+        run.builder.lend(self.builder);
+        outputs
     }
 }
 
-struct Child<'g> {
-    run: Run<'g>,
-}
-
-impl Child<'_> {
-    fn nodes(&mut self, results: &[Option<TensorView>]) -> Result<(), OpError> {
-        let graph = self.run.graph;
+impl Run<'_> {
+    /// Lowers all nodes; where the outputs lie.
+    fn child(&mut self, dense: impl Fn(usize) -> bool) -> Result<Vec<TensorView>, OpError> {
+        let graph = self.graph;
         for (id, node) in graph.nodes() {
-            self.run.lower_node(id, node);
+            self.lower_node(id, node);
         }
-        if let Some(first) = self.run.errors.first() {
+        if let Some(first) = self.errors.first() {
             return Err(first.error.clone());
         }
-        for ((name, v), to) in graph.outputs.iter().zip(results) {
-            let Some(to) = to else { continue };
-            let from = self.run.builder.place(graph, *v, None)?;
-            self.run.builder.push_copy(&from, to, format!("result `{name}`"))?;
-        }
-        Ok(())
+        let place = |(i, (name, v)): (usize, &(String, ValueId))| match dense(i) {
+            true => self.builder.dense(graph, *v, &format!("`{name}`")),
+            false => self.builder.place(graph, *v, None),
+        };
+        graph.outputs.iter().enumerate().map(place).collect()
     }
 }
