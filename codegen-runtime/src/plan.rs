@@ -211,11 +211,11 @@ const fn check_read(plan: &[Step], regions: &[Region], index: usize, read: &Read
         }
         i += 1;
     }
-    if !covered(plan, regions, read, index, At::Step(index)) {
+    if !covered(plan, regions, read, 0, index, At::Step(index)) {
         fail("a read is not covered by its writers in", index);
     }
     // Which steps run between a write and the read: those between them, and all of a loop that brings the value
-    // to the reader from outside or from an earlier iteration.
+    // to the reader from outside or from an earlier iteration. It does not where each iteration first makes it anew.
     let mut end = index;
     let from = first;
     let mut i = 0;
@@ -223,7 +223,10 @@ const fn check_read(plan: &[Step], regions: &[Region], index: usize, read: &Read
         let r = &regions[i];
         if matches!(r.control, Control::Loop)
             && r.holds(index)
-            && (outside || from < r.first || carries(r, read.writers, index))
+            && (outside
+                || from < r.first
+                || carries(r, read.writers, index)
+                    && !covered(plan, regions, read, r.first, index, At::Step(index)))
         {
             first = if r.first < first { r.first } else { first };
             end = if r.end > end { r.end } else { end };
@@ -329,10 +332,10 @@ const fn sees(regions: &[Region], at: At, what: At, most: usize) -> bool {
     true
 }
 
-/// Whether the writers before `limit` that ran for sure cover a read, by themselves or with either branch of a
+/// Whether the writers from `from` to before `limit` that ran for sure cover a read, by themselves or with either branch of a
 /// region.
-const fn covered(plan: &[Step], regions: &[Region], read: &Read, limit: usize, at: At) -> bool {
-    let seen = Seen { regions, limit, at };
+const fn covered(plan: &[Step], regions: &[Region], read: &Read, from: usize, limit: usize, at: At) -> bool {
+    let seen = Seen { regions, from, limit, at };
     if covered_by(plan, read, &seen) {
         return true;
     }
@@ -343,10 +346,11 @@ const fn covered(plan: &[Step], regions: &[Region], read: &Read, limit: usize, a
     while b < regions.len() {
         let r = &regions[b];
         if let Control::Branch { otherwise } = r.control
+            && from <= r.first
             && r.end <= limit
             && sees(regions, at, At::End { region: b, first: true }, b)
-            && covered(plan, regions, read, otherwise, At::End { region: b, first: true })
-            && covered(plan, regions, read, r.end, At::End { region: b, first: false })
+            && covered(plan, regions, read, from, otherwise, At::End { region: b, first: true })
+            && covered(plan, regions, read, from, r.end, At::End { region: b, first: false })
         {
             return true;
         }
@@ -358,13 +362,16 @@ const fn covered(plan: &[Step], regions: &[Region], read: &Read, limit: usize, a
 /// Which writers count.
 struct Seen<'a> {
     regions: &'a [Region],
+    from: usize,
     limit: usize,
     at: At,
 }
 
 impl Seen<'_> {
     const fn has(&self, writer: usize) -> bool {
-        writer < self.limit && sees(self.regions, self.at, At::Step(writer), self.regions.len())
+        self.from <= writer
+            && writer < self.limit
+            && sees(self.regions, self.at, At::Step(writer), self.regions.len())
     }
 }
 

@@ -175,11 +175,11 @@ fn coverage_is_never_claimed_falsely() {
             let plan = [Step { writes, reads: &[] }, Step { writes: more, reads: &[] }];
             for r in &ranges {
                 let all = bytes(a) | bytes(b);
-                if covered(&plan, &[], &read(*r, &[0, 1]), 2, At::Step(2)) {
+                if covered(&plan, &[], &read(*r, &[0, 1]), 0, 2, At::Step(2)) {
                     assert_eq!(bytes(r) & !all, 0, "{a:?} {b:?} {r:?}");
                 }
             }
-            assert!(covered(&plan, &[], &read(*a, &[0, 1]), 2, At::Step(2)));
+            assert!(covered(&plan, &[], &read(*a, &[0, 1]), 0, 2, At::Step(2)));
         }
     }
 }
@@ -284,4 +284,39 @@ fn branches_nest() {
         Step { writes: &[], reads: &[read(A, &[1, 2, 3])] },
     ];
     check_regions(plan, NESTED, 128);
+}
+
+/// A loop of steps 0 to 3 around one of steps 2 and 3.
+const LOOPS: &[Region] = &[
+    Region { first: 0, end: 4, control: Control::Loop },
+    Region { first: 2, end: 4, control: Control::Loop },
+];
+
+#[test]
+fn a_loop_in_a_loop_starts_anew() {
+    // Step 1 makes what steps 2 and 3 carry, so that step 0 may use the place.
+    let plan = plan![
+        Step { writes: &[A], reads: &[] },
+        Step { writes: &[A], reads: &[] },
+        Step { writes: &[B], reads: &[read(A, &[1, 3])] },
+        Step { writes: &[A], reads: &[read(B, &[2])] },
+    ];
+    check_regions(plan, LOOPS, 128);
+}
+
+#[test]
+#[should_panic = "overwritten before it was read in step 3"]
+fn a_loop_in_a_loop_keeps_what_comes_from_around_both() {
+    let plan = plan![
+        Step { writes: &[A], reads: &[] },
+        Step { writes: &[B], reads: &[] },
+        Step { writes: &[], reads: &[] },
+        Step { writes: &[B], reads: &[read(A, &[0])] },
+        Step { writes: &[A], reads: &[] },
+    ];
+    const OUTER: &[Region] = &[
+        Region { first: 1, end: 5, control: Control::Loop },
+        Region { first: 2, end: 4, control: Control::Loop },
+    ];
+    check_regions(plan, OUTER, 128);
 }

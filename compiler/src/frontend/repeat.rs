@@ -29,6 +29,16 @@ struct Repeated<'m> {
     states: Vec<ValueId>,
 }
 
+/// What became of a loop as straight code.
+enum Unrolled {
+    /// Its results.
+    Done(Vec<Slot>),
+    /// Nothing, which was reported.
+    Refused,
+    /// Nothing: a condition is computed at run time.
+    Checked,
+}
+
 /// Where a subgraph's attribute stands, and a node's other attributes may not.
 pub(super) fn body_of<'m>(
     node: &'m NodeProto,
@@ -68,6 +78,7 @@ impl<'m> Walker<'m> {
             Err(e) => return Ok(self.refuse(&e, node, operands, origin)),
         };
         let before = self.problems.clone();
+        let mut rolled = None;
         let may_unroll = repeated.holds == Some(true) && repeated.known.is_some_and(|n| n > 0);
         if !(may_unroll && repeated.known == Some(1)) {
             let kept = self.rolled(&repeated, node, operands, scope, frame, origin)?;
@@ -75,10 +86,21 @@ impl<'m> Walker<'m> {
             if kept.is_some() || !(may_unroll && few) {
                 return Ok(kept);
             }
+            rolled = Some(std::mem::replace(&mut self.problems, before));
         }
         // What the body alone could not do may be possible where the number of the iteration is known.
-        self.problems = before;
-        self.unrolled(&repeated, node, operands, scope, frame, origin)
+        match self.unrolled(&repeated, node, scope, frame, origin)? {
+            Unrolled::Done(slots) => return Ok(Some(slots)),
+            Unrolled::Refused => {}
+            Unrolled::Checked => match rolled {
+                Some(problems) => self.problems = problems,
+                None => {
+                    let e = OpError::internal("a loop of one iteration checks its condition");
+                    return Ok(self.refuse(&e, node, operands, origin));
+                }
+            },
+        }
+        Ok(None)
     }
 
     /// Reports an operator's error.
@@ -234,11 +256,10 @@ impl<'m> Walker<'m> {
         &mut self,
         loop_: &Repeated<'m>,
         node: &'m NodeProto,
-        operands: &Operands,
         scope: &Scope<'_>,
         frame: &Frame<'m>,
         origin: &Origin,
-    ) -> Result<Option<Vec<Slot>>, Stop> {
+    ) -> Result<Unrolled, Stop> {
         let (body, count) = (loop_.body, loop_.known.unwrap_or(0));
         let problems = self.problems.error_count();
         let mut states: Vec<Slot> = loop_.states.iter().map(|&v| Slot::Value(v)).collect();
@@ -265,7 +286,7 @@ impl<'m> Walker<'m> {
             let results = self.results(body.output.iter().map(|o| o.name.as_str()), &within, origin);
             if self.problems.error_count() > problems || results.iter().any(|s| !matches!(s, Slot::Value(_)))
             {
-                return Ok(None);
+                return Ok(Unrolled::Refused);
             }
             let next = results.get(1..=states.len()).unwrap_or(&[]).to_vec();
             for (rows, slot) in rows.iter_mut().zip(results.iter().skip(1 + states.len())) {
@@ -282,14 +303,7 @@ impl<'m> Walker<'m> {
                 _ if number + 1 == count => {}
                 Some([true]) => {}
                 Some([false]) => break,
-                _ => {
-                    let e = OpError::unsupported_help(
-                        "a loop whose condition and whose shapes are computed at run time",
-                        "give states a fixed shape (preallocate, and write with `ScatterND`), or let the condition \
-                         stay true",
-                    );
-                    return Ok(self.refuse(&e, node, operands, origin));
-                }
+                _ => return Ok(Unrolled::Checked),
             }
         }
         for (k, row) in rows.iter().enumerate() {
@@ -300,11 +314,11 @@ impl<'m> Walker<'m> {
             }
             match self.stacked(row, wanted, node, frame, origin) {
                 Some(slot) => states.push(slot),
-                None => return Ok(None),
+                None => return Ok(Unrolled::Refused),
             }
         }
         states.truncate(node.output.len());
-        Ok(Some(states))
+        Ok(Unrolled::Done(states))
     }
 
     /// Values joined on a new first axis.

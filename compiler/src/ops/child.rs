@@ -10,6 +10,9 @@ use crate::ir::{NodeId, Tensor, ValueId};
 /// reference evaluator. A loop that a hostile model lets run for ever ends here.
 pub(super) const EVAL_WORK: u64 = 1 << 34;
 
+/// What evaluating a node costs however small it is, in elements.
+pub(super) const NODE_WORK: u64 = 128;
+
 /// The graphs that an operator holds, in a fixed order.
 pub fn children(op: &OpKind) -> Vec<&Graph> {
     match op {
@@ -70,7 +73,7 @@ fn node_work(graph: &Graph, id: NodeId) -> u64 {
         OpKind::Loop(l) => l.work(),
         _ => node_macs(graph, id),
     };
-    own.saturating_add(elements)
+    own.saturating_add(elements).saturating_add(NODE_WORK)
 }
 
 /// Evaluates an operator that holds graphs, taking what that does off `budget`; `None` for all others.

@@ -158,6 +158,9 @@ impl Loop {
             Count::Given { most } => given(most)?,
             Count::Unbounded => u64::MAX,
         };
+        if !self.checked && self.work() > *budget && matches!(self.count, Count::Known(_)) {
+            return Err(child::too_long());
+        }
         let mut goes_on = at.condition.map_or(Ok(true), |i| super::branch::truth(get(i)?))?;
         let part = |from: usize, to: usize| operands.get(from..to).unwrap_or(&[]);
         let mut states: Vec<Tensor> = part(at.states, at.slices).iter().map(|&t| t.clone()).collect();
@@ -167,8 +170,7 @@ impl Loop {
         let mut done = 0;
         while goes_on && done < count {
             let moved: usize = states.iter().map(Tensor::len).sum();
-            let cost = 1 + moved as u64;
-            *budget = budget.checked_sub(cost).ok_or_else(child::too_long)?;
+            *budget = budget.checked_sub(child::NODE_WORK + moved as u64).ok_or_else(child::too_long)?;
             let number = self.numbered.then(|| Tensor::scalar(done as i64));
             let slices: Vec<Tensor> = whole
                 .iter()
