@@ -29,6 +29,9 @@ struct Repeated<'m> {
     states: Vec<ValueId>,
 }
 
+/// A node's attributes by name.
+pub(super) type Attributes<'m> = Vec<(&'m str, &'m AttributeProto)>;
+
 /// What became of a loop as straight code.
 enum Unrolled {
     /// Its results.
@@ -44,7 +47,7 @@ pub(super) fn body_of<'m>(
     node: &'m NodeProto,
     frame: &Frame<'m>,
     others: &[&str],
-) -> Result<(&'m GraphProto, Vec<(&'m str, &'m AttributeProto)>), OpError> {
+) -> Result<(&'m GraphProto, Attributes<'m>), OpError> {
     if frame.depth >= MAX_DEPTH {
         return Err(OpError::Limit(format!("functions, branches and loops nest deeper than {MAX_DEPTH}")));
     }

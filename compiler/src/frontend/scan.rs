@@ -10,8 +10,6 @@ use crate::onnx::proto::{AttributeProto, NodeProto};
 use crate::ops::loop_::{Along, Count, Loop};
 use crate::ops::{Fact, Graph, Inputs, OpError, OpKind, Type};
 
-type Attributes<'a> = [(&'a str, &'a AttributeProto)];
-
 impl<'m> Walker<'m> {
     /// Walks a `Scan`; the slots of its results.
     pub(super) fn scan(
@@ -238,7 +236,7 @@ fn present(values: &[Option<ValueId>]) -> Result<Vec<ValueId>, OpError> {
 }
 
 /// Attribute `num_scan_inputs`, of so many operands.
-fn slice_count(attributes: &Attributes<'_>, operands: usize) -> Result<usize, OpError> {
+fn slice_count(attributes: &[(&str, &AttributeProto)], operands: usize) -> Result<usize, OpError> {
     let count = attributes.iter().find(|(n, _)| *n == "num_scan_inputs").and_then(|(_, a)| a.i);
     let count = count.ok_or_else(|| OpError::invalid("attribute `num_scan_inputs` is missing"))?;
     match usize::try_from(count) {
@@ -258,7 +256,7 @@ fn expect_body(inputs: usize, outputs: usize, operands: usize, states: usize) ->
 }
 
 /// A list of integers, one for each of `count`; zeros where it is not given.
-fn ints(attributes: &Attributes<'_>, name: &str, count: usize) -> Result<Vec<i64>, OpError> {
+fn ints(attributes: &[(&str, &AttributeProto)], name: &str, count: usize) -> Result<Vec<i64>, OpError> {
     match attributes.iter().find(|(n, _)| *n == name) {
         None => Ok(vec![0; count]),
         Some((_, a)) if a.ints.len() == count => Ok(a.ints.clone()),
@@ -269,7 +267,11 @@ fn ints(attributes: &Attributes<'_>, name: &str, count: usize) -> Result<Vec<i64
 }
 
 /// 0 for the usual direction, 1 for backwards.
-fn directions(attributes: &Attributes<'_>, name: &str, count: usize) -> Result<Vec<bool>, OpError> {
+fn directions(
+    attributes: &[(&str, &AttributeProto)],
+    name: &str,
+    count: usize,
+) -> Result<Vec<bool>, OpError> {
     let one = |d: i64| match d {
         0 | 1 => Ok(d == 1),
         _ => Err(OpError::invalid(format!("attribute `{name}` holds {d}"))),
