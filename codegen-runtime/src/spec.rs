@@ -321,3 +321,65 @@ pub struct PackSpec {
     /// Distance between columns.
     pub n_stride: usize,
 }
+
+/// First half of a 3×3 convolution of stride 1 by Winograd's algorithm: patches of `tile + 2` by `tile + 2`
+/// pixels, transformed, `f32`.
+///
+/// The result has a plane for each of the `(tile + 2)²` values of a patch, row-major; a plane has a row for each
+/// patch (image, patch row, patch column), whose channels are filled with zeros to multiples of 16. One matrix
+/// product per plane follows, then [`WinogradOutputSpec`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WinogradInputSpec {
+    /// Input: images of depth 1, channels innermost.
+    pub x: View,
+    /// Leading pads of height and width.
+    pub pads: [usize; 2],
+    /// Output pixels of a patch along each side: 2 or 4.
+    pub tile: usize,
+    /// Output row that the first patch row starts with.
+    pub first: usize,
+    /// Patch rows and columns.
+    pub patches: [usize; 2],
+    /// Elements from plane to plane.
+    pub plane: usize,
+}
+
+impl WinogradInputSpec {
+    /// Patches of all images.
+    #[inline(always)]
+    pub const fn rows(&self) -> usize {
+        self.x.batch * self.patches[0] * self.patches[1]
+    }
+}
+
+/// Second half of a 3×3 convolution by Winograd's algorithm: products back to pixels, `f32`.
+///
+/// The planes lie as [`WinogradInputSpec`] says, with the output's channels and patches.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WinogradOutputSpec {
+    /// Output: images of depth 1, or rows of them.
+    pub y: View,
+    /// Addend, of the output's extents.
+    pub residual: View,
+    /// Output pixels of a patch along each side: 2 or 4.
+    pub tile: usize,
+    /// Elements from plane to plane.
+    pub plane: usize,
+    /// What happens before the store.
+    pub epilogue: Epilogue,
+}
+
+impl WinogradOutputSpec {
+    /// Patch rows and columns.
+    #[inline(always)]
+    pub const fn patches(&self) -> [usize; 2] {
+        let [_, height, width] = self.y.extent;
+        [crate::num::ceiling(height, self.tile), crate::num::ceiling(width, self.tile)]
+    }
+
+    /// Patches of all images.
+    #[inline(always)]
+    pub const fn rows(&self) -> usize {
+        self.y.batch * self.patches()[0] * self.patches()[1]
+    }
+}

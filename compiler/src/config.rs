@@ -166,6 +166,8 @@ pub struct Config {
     pub runtime: Runtime,
     /// Which layers get code of their own.
     pub specialise: Specialise,
+    /// Compute each convolution by its direct sums, without Winograd's algorithm.
+    pub exact: bool,
     /// Where the weights are.
     pub weights: WeightsAt,
     /// Where [`Config::compile`] writes; `$OUT_DIR` by default.
@@ -220,6 +222,13 @@ impl Config {
         self
     }
 
+    /// Whether each convolution's products are summed directly. Otherwise, for levels with vectors, 3×3 convolutions
+    /// of stride 1 use Winograd's algorithm where it is faster; it rounds differently and takes scratch memory.
+    pub fn exact(mut self, exact: bool) -> Self {
+        self.exact = exact;
+        self
+    }
+
     /// Where the weights are.
     pub fn weights(mut self, weights: WeightsAt) -> Self {
         self.weights = weights;
@@ -252,6 +261,7 @@ impl Config {
             levels: self.effective_levels(),
             runtime: self.runtime.clone(),
             specialise: self.specialise,
+            exact: self.exact,
             weights: self.weights,
         }
     }

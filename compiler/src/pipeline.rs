@@ -32,6 +32,8 @@ pub struct Compiled {
     pub log: PassLog,
     /// Remarks and warnings.
     pub remarks: Diagnostics,
+    /// Whether convolutions are direct sums.
+    pub exact: bool,
 }
 
 /// From a model to kernel calls with addresses. All problems come at once.
@@ -51,7 +53,8 @@ pub fn compile(model: &ModelConfig, config: &Config) -> Result<Compiled, Diagnos
         passes::optimize(&mut graph).map_err(Diagnostic::from)?
     };
     // Graph → kernel calls: layouts, packed weights.
-    let schedule = lower(&graph, model.input_nhwc, &levels)?;
+    let options = schedule_options(&graph, model.input_nhwc, &levels, config.exact);
+    let schedule = lower(&graph, &options)?;
     // Kernel calls → addresses.
     let (plan, table) = place(&schedule, &levels);
     let meta = emit::Meta {
@@ -65,7 +68,8 @@ pub fn compile(model: &ModelConfig, config: &Config) -> Result<Compiled, Diagnos
         options: model.options(),
         samples: Vec::new(),
     };
-    let compiled = Compiled { name, source, graph, schedule, plan, table, meta, log, remarks };
+    let compiled =
+        Compiled { name, source, graph, schedule, plan, table, meta, log, remarks, exact: config.exact };
     within_budget(&compiled, config)?;
     Ok(compiled)
 }
@@ -93,9 +97,8 @@ fn within_budget(compiled: &Compiled, config: &Config) -> Result<(), Diagnostics
     if problems.has_errors() { Err(problems) } else { Ok(()) }
 }
 
-fn lower(graph: &Graph, nhwc: bool, levels: &[Level]) -> Result<Schedule, Diagnostics> {
-    let options = schedule_options(graph, nhwc, levels);
-    schedule::lower(graph, &options).map_err(|e| at_nodes(graph, e))
+fn lower(graph: &Graph, options: &ScheduleOptions) -> Result<Schedule, Diagnostics> {
+    schedule::lower(graph, options).map_err(|e| at_nodes(graph, e))
 }
 
 fn place(schedule: &Schedule, levels: &[Level]) -> (Plan, PlanTable) {
@@ -111,7 +114,8 @@ impl Compiled {
     pub fn showing(&self, values: &[ValueId], levels: &[Level]) -> Result<Compiled, Diagnostics> {
         let mut shown = self.clone();
         shown.graph.outputs = values.iter().enumerate().map(|(i, &v)| (format!("value_{i:04}"), v)).collect();
-        shown.schedule = lower(&shown.graph, false, levels)?;
+        let options = schedule_options(&shown.graph, false, levels, self.exact);
+        shown.schedule = lower(&shown.graph, &options)?;
         (shown.plan, shown.table) = place(&shown.schedule, levels);
         shown.meta.renames.clear();
         shown.meta.samples.clear();
@@ -156,11 +160,12 @@ pub fn input_names(model: &ModelConfig) -> Result<Vec<String>, Diagnostics> {
     }
 }
 
-/// Halos pay on levels with wide vectors; microcontrollers peel.
-fn schedule_options(graph: &Graph, nhwc: bool, levels: &[Level]) -> ScheduleOptions {
+/// Halos and Winograd's algorithm pay on levels with wide vectors; microcontrollers have no memory for them.
+fn schedule_options(graph: &Graph, nhwc: bool, levels: &[Level], exact: bool) -> ScheduleOptions {
     let nhwc = graph.inputs.iter().filter(|_| nhwc);
     ScheduleOptions {
         halo: levels.iter().any(is_wide),
+        winograd: !exact && levels.iter().any(is_wide),
         input_layouts: nhwc.map(|&v| (graph.value(v).name.clone(), InputLayout::Nhwc)).collect(),
     }
 }

@@ -6,7 +6,7 @@
 use edgec::{Config, ModelConfig};
 use proc_macro2::Span;
 use syn::parse::{Parse, ParseStream};
-use syn::{Ident, LitInt, LitStr, Token, bracketed, parenthesized};
+use syn::{Ident, LitBool, LitInt, LitStr, Token, bracketed, parenthesized};
 
 /// Expands to `pub mod NAME { … }` with the model's `Model`, `Arena` and constants.
 ///
@@ -15,7 +15,7 @@ use syn::{Ident, LitInt, LitStr, Token, bracketed, parenthesized};
 /// ```
 ///
 /// The path is relative to the package's folder. Options: `name`, `level`, `target`, `specialise`, `max_ram`, `max_rom`, `input_layout` as
-/// `key = "text"`; `dim("NAME" = 1)`, `input_shape("NAME" = [1, 3, 96, 96])`, `rename("ONNX" = "rust")`.
+/// `key = "text"`; `exact = true`; `dim("NAME" = 1)`, `input_shape("NAME" = [1, 3, 96, 96])`, `rename("ONNX" = "rust")`.
 /// Weights above 16 MB are refused: use a build script.
 #[proc_macro]
 pub fn include_model(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
@@ -39,6 +39,7 @@ struct Args {
 
 enum Value {
     Text(LitStr),
+    Flag(bool),
     Number(String, usize),
     Shape(String, Vec<usize>),
     Name(String, String),
@@ -56,7 +57,11 @@ impl Parse for Args {
             let key: Ident = input.parse()?;
             let value = if input.peek(Token![=]) {
                 input.parse::<Token![=]>()?;
-                Value::Text(input.parse()?)
+                if input.peek(LitBool) {
+                    Value::Flag(input.parse::<LitBool>()?.value)
+                } else {
+                    Value::Text(input.parse()?)
+                }
             } else {
                 let inner;
                 parenthesized!(inner in input);
@@ -102,6 +107,7 @@ impl Args {
                     let which = v.value().parse().map_err(|e: String| syn::Error::new(v.span(), e))?;
                     config = config.specialise(which);
                 }
+                ("exact", Value::Flag(exact)) => config = config.exact(*exact),
                 ("max_ram" | "max_rom", Value::Text(v)) => {
                     let bytes = edgec::config::parse_bytes(&v.value());
                     let bytes = bytes.map_err(|e| syn::Error::new(v.span(), e))?;
@@ -119,7 +125,7 @@ impl Args {
                     return Err(syn::Error::new(
                         key.span(),
                         "unknown option or value; known: name, level, target, specialise, max_ram, max_rom, input_layout = \"…\", \
-                         dim(\"NAME\" = 1), input_shape(\"NAME\" = [1, 3]), rename(\"ONNX\" = \"rust\")",
+                         exact = true, dim(\"NAME\" = 1), input_shape(\"NAME\" = [1, 3]), rename(\"ONNX\" = \"rust\")",
                     ));
                 }
             }

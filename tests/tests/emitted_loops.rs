@@ -553,6 +553,7 @@ fn emitted_nests_compute_what_they_say() {
         levels: vec![Level::V3, Level::V4],
         runtime: Runtime::Module,
         specialise: Default::default(),
+        exact: false,
         weights: Default::default(),
     };
     let files = package(&units, &options).unwrap();

@@ -15,10 +15,11 @@ fn model() -> Vec<u8> {
     let text = format!(
         "<ir_version: 10, opset_import: [\"\" : 17]>
         g (float[1, 32, 24, 24] x, float[576, 400] b) => (float[144, 400] y)
-        <float[48, 32, 3, 3] w1 = {{{}}}, float[48, 1, 3, 3] w2 = {{{}}}, float[144, 48, 1, 1] w3 = {{{}}},
+        <float[12, 32, 1, 1] w0 = {{{}}}, float[48, 12, 3, 3] w1 = {{{}}}, float[48, 1, 3, 3] w2 = {{{}}}, float[144, 48, 1, 1] w3 = {{{}}},
          int64[2] flat = {{144, 576}}, float[400] scale = {{{}}}>
         {{
-            c1 = Conv <pads = [1, 1, 1, 1]> (x, w1)
+            c0 = Conv(x, w0)
+            c1 = Conv <pads = [1, 1, 1, 1]> (c0, w1)
             r1 = Relu(c1)
             c2 = Conv <pads = [1, 1, 1, 1], group = 48> (r1, w2)
             p = MaxPool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (c2)
@@ -28,7 +29,8 @@ fn model() -> Vec<u8> {
             s = Softmax(m)
             y = LayerNormalization(s, scale)
         }}",
-        values(48 * 32 * 9, 1),
+        values(12 * 32, 0),
+        values(48 * 12 * 9, 1),
         values(48 * 9, 2),
         values(144 * 48, 3),
         values(400, 4),

@@ -17,6 +17,11 @@ pub mod softmax;
 pub mod spatial;
 #[cfg(test)]
 mod testing;
+mod winograd;
+pub mod winograd_input;
+pub mod winograd_output;
+#[cfg(test)]
+mod winograd_tests;
 
 use crate::crew::Hands;
 use crate::mem::{Mem, Part};

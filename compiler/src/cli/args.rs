@@ -72,6 +72,9 @@ pub struct ModelArgs {
     /// Layers that get code of their own, with constant extents: `auto` (the small ones), `never`, `always`
     #[arg(long, value_name = "WHICH", default_value = "auto")]
     pub specialise: Specialise,
+    /// Sum each convolution's products directly: no Winograd, less memory, no rounding of its own
+    #[arg(long)]
+    pub exact: bool,
     /// Most bytes of RAM that a model may need, as in `65536`, `64k`, `2M`; exit status 5 beyond
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub max_ram: Option<u64>,
@@ -316,6 +319,7 @@ impl ModelArgs {
         let mut config = Config::new().levels(parse_levels(&self.level)?);
         config.target = self.target.clone();
         config.specialise = self.specialise;
+        config.exact = self.exact;
         (config.max_ram, config.max_rom) = (self.max_ram, self.max_rom);
         config.no_passes = self.no_passes;
         Ok(config)

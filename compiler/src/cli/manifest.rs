@@ -10,6 +10,7 @@
 //! weights = "included"       # or "external": a file that the program loads
 //! max-ram = "64k"            # of each model; also max-rom
 //! specialise = "auto"        # which layers get code of their own: auto, never, always
+//! exact = true               # convolutions without Winograd's algorithm
 //!
 //! [[model]]
 //! path = "models/person.onnx"
@@ -48,6 +49,8 @@ struct Package {
     runtime: Option<String>,
     specialise: Option<String>,
     weights: Option<String>,
+    #[serde(default)]
+    exact: bool,
     max_ram: Option<String>,
     max_rom: Option<String>,
 }
@@ -98,6 +101,7 @@ pub fn read(path: &Path) -> Result<Manifest, Diagnostics> {
     }
     config.package = file.package.name;
     config.target = file.package.target;
+    config.exact = file.package.exact;
     match parse_levels(file.package.level.as_deref().unwrap_or("auto")) {
         Ok(levels) => config.levels = levels,
         Err(d) => problems.push(d),

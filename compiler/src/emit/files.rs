@@ -343,6 +343,7 @@ pub(super) fn provenance(
         "package": options.package,
         "levels": levels,
         "specialise": options.specialise.name(),
+        "exact": options.exact,
         "weights": options.weights.name(),
         "models": models,
         "files": hashes,

@@ -97,6 +97,8 @@ pub struct EmitOptions {
     pub runtime: Runtime,
     /// Which layers get code of their own.
     pub specialise: Specialise,
+    /// Whether convolutions are direct sums; for the record.
+    pub exact: bool,
     /// Where the weights are.
     pub weights: WeightsAt,
 }

@@ -103,6 +103,7 @@ fn options() -> EmitOptions {
         levels: vec![Level::V4],
         runtime: Runtime::Module,
         specialise: Specialise::Auto,
+        exact: false,
         weights: WeightsAt::Crate,
     }
 }

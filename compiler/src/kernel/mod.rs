@@ -9,7 +9,10 @@ pub mod loops;
 
 use crate::ir::DType;
 pub use edgec_runtime::spec;
-use edgec_runtime::spec::{ConvSpec, DepthwiseSpec, MatMulSpec, NormSpec, PackSpec, PoolSpec, SoftmaxSpec};
+use edgec_runtime::spec::{
+    ConvSpec, DepthwiseSpec, MatMulSpec, NormSpec, PackSpec, PoolSpec, SoftmaxSpec, WinogradInputSpec,
+    WinogradOutputSpec,
+};
 pub use loops::{Access, Loops, Nest};
 
 /// A storage area of the arena: one or several values that share memory by design (views, concat
@@ -151,6 +154,26 @@ pub enum Kernel {
         /// Panels.
         y: Operand,
     },
+    /// Patches of an image, transformed for Winograd's algorithm; a `MatMul` per plane follows.
+    WinogradInput {
+        /// Extents.
+        spec: WinogradInputSpec,
+        /// Image.
+        x: Operand,
+        /// Planes.
+        y: Operand,
+    },
+    /// Products of Winograd's algorithm, transformed back.
+    WinogradOutput {
+        /// Extents and options.
+        spec: WinogradOutputSpec,
+        /// Planes.
+        x: Operand,
+        /// Bias and the like.
+        epilogue: EpilogueOperands,
+        /// Image, or rows of it.
+        y: Operand,
+    },
     /// Affine loop nests that emission writes out as Rust loops.
     Loops(Loops),
     /// A rare operator as one scalar function of the runtime.
@@ -196,6 +219,8 @@ impl Kernel {
             Kernel::Softmax { .. } => "Softmax",
             Kernel::Norm { .. } => "Norm",
             Kernel::Pack { .. } => "Pack",
+            Kernel::WinogradInput { .. } => "WinogradInput",
+            Kernel::WinogradOutput { .. } => "WinogradOutput",
             Kernel::Loops(_) => "Loops",
             Kernel::Routine(_) => "Routine",
         }
@@ -203,16 +228,20 @@ impl Kernel {
 
     /// Operands read, in a fixed order.
     pub fn reads(&self) -> Vec<Operand> {
-        let with_epilogue = |first: [Operand; 2], e: &EpilogueOperands| {
+        let with_epilogue = |first: &[Operand], e: &EpilogueOperands| {
             let rest = [e.bias, e.scale, e.slope, e.residual];
-            first.into_iter().chain(rest.into_iter().flatten()).collect()
+            first.iter().copied().chain(rest.into_iter().flatten()).collect()
         };
         match self {
             Kernel::Conv { x, w, epilogue, .. } | Kernel::Depthwise { x, w, epilogue, .. } => {
-                with_epilogue([*x, *w], epilogue)
+                with_epilogue(&[*x, *w], epilogue)
             }
-            Kernel::MatMul { a, w, epilogue, .. } => with_epilogue([*a, *w], epilogue),
-            Kernel::Pool { x, .. } | Kernel::Softmax { x, .. } | Kernel::Pack { x, .. } => vec![*x],
+            Kernel::MatMul { a, w, epilogue, .. } => with_epilogue(&[*a, *w], epilogue),
+            Kernel::WinogradOutput { x, epilogue, .. } => with_epilogue(&[*x], epilogue),
+            Kernel::Pool { x, .. }
+            | Kernel::Softmax { x, .. }
+            | Kernel::Pack { x, .. }
+            | Kernel::WinogradInput { x, .. } => vec![*x],
             Kernel::Norm { x, scale, bias, .. } => [Some(*x), *scale, *bias].into_iter().flatten().collect(),
             Kernel::Loops(loops) => loops.reads(),
             Kernel::Routine(r) => r.reads.clone(),
@@ -228,7 +257,9 @@ impl Kernel {
             | Kernel::Pool { y, .. }
             | Kernel::Softmax { y, .. }
             | Kernel::Norm { y, .. }
-            | Kernel::Pack { y, .. } => vec![*y],
+            | Kernel::Pack { y, .. }
+            | Kernel::WinogradInput { y, .. }
+            | Kernel::WinogradOutput { y, .. } => vec![*y],
             Kernel::Loops(loops) => loops.writes(),
             Kernel::Routine(r) => r.writes.clone(),
         }
@@ -245,7 +276,9 @@ impl Kernel {
             | Kernel::Pool { .. }
             | Kernel::Softmax { .. }
             | Kernel::Norm { .. }
-            | Kernel::Pack { .. } => false,
+            | Kernel::Pack { .. }
+            | Kernel::WinogradInput { .. }
+            | Kernel::WinogradOutput { .. } => false,
         }
     }
 }

@@ -6,6 +6,7 @@
 use crate::kernel::spec::{MatMulSpec, View};
 use crate::kernel::{Access, EpilogueOperands, Kernel, Loops, Operand};
 use crate::schedule::TensorView;
+use edgec_runtime::pack;
 
 /// `rows` runs of `run` elements, one every `pitch`, from `start`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,6 +199,20 @@ pub fn of_kernel(kernel: &Kernel, len: impl Fn(Operand) -> usize) -> Vec<Touch> 
             ];
             vec![read(*x, Footprint::of_loops(spec.offset, loops)), write(*y, all(*y))]
         }
+        Kernel::WinogradInput { spec, x, y } => {
+            let channels = pack::padded(spec.x.channels);
+            // With what lies between planes, which products of few channels are taken to read.
+            let planes = of_planes(spec.tile, spec.plane, spec.rows(), channels, channels).hull();
+            vec![read(*x, of_spatial(&spec.x)), write(*y, planes)]
+        }
+        Kernel::WinogradOutput { spec, x, epilogue: e, y } => {
+            let channels = spec.y.channels;
+            let planes = of_planes(spec.tile, spec.plane, spec.rows(), pack::padded(channels), channels);
+            let mut list = vec![read(*x, planes)];
+            list.extend(epilogue(e, of_spatial(&spec.residual)));
+            list.push(write(*y, of_spatial(&spec.y)));
+            list
+        }
         Kernel::Loops(loops) => of_nests(loops),
         Kernel::Routine(r) => {
             let reads = r.reads.iter().map(|&o| read(o, all(o)));
@@ -217,6 +232,13 @@ fn of_matmul(s: &MatMulSpec) -> [Footprint; 3] {
         matrix(s.y_offset, s.n, s.y_stride, s.y_batch),
         matrix(s.r_offset, s.n, s.r_stride, s.r_batch),
     ]
+}
+
+/// Planes of `rows` rows of `channels`, a row every `pitch`.
+fn of_planes(tile: usize, plane: usize, rows: usize, pitch: usize, channels: usize) -> Footprint {
+    let signed = |s: usize| isize::try_from(s).unwrap_or(isize::MAX);
+    let planes = (tile + 2) * (tile + 2);
+    Footprint::of_loops(0, [(planes, signed(plane)), (rows, signed(pitch)), (channels, 1)])
 }
 
 fn of_nests(loops: &Loops) -> Vec<Touch> {

@@ -96,7 +96,10 @@ fn rules(kernel: &Kernel) -> Vec<(Operand, Operand, Rule)> {
         }
         Kernel::Softmax { x, y, .. } | Kernel::Norm { x, y, .. } => vec![(*x, *y, Rule::Exactly(0))],
         Kernel::Loops(loops) => in_place(loops),
-        Kernel::Pack { .. } | Kernel::Routine(_) => Vec::new(),
+        Kernel::WinogradOutput { spec, epilogue, y, .. } => {
+            residual(epilogue, spec.epilogue.residual, &spec.residual, &spec.y, *y).into_iter().collect()
+        }
+        Kernel::Pack { .. } | Kernel::WinogradInput { .. } | Kernel::Routine(_) => Vec::new(),
     }
 }
 

@@ -9,6 +9,7 @@ use super::nest::{
     window_strides, write_spatial,
 };
 use super::typed::{compute_dtype, literal};
+use super::winograd;
 
 use super::panel;
 use super::window::Taps;
@@ -38,6 +39,9 @@ pub(super) fn lower(op: &Conv, cx: &mut LowerCx<'_>) -> Result<(), OpError> {
     else {
         return nests(op, cx, dtype, &g);
     };
+    if let Some(tile) = winograd::choose(cx, dtype, &g)? {
+        return winograd::lower(op, cx, &g, tile);
+    }
     let axes = |values: &[usize], fill| {
         Taps::spatial(values, fill).ok_or_else(|| OpError::internal("more than three spatial axes"))
     };

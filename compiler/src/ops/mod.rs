@@ -133,6 +133,7 @@ mod walk;
 pub mod where_;
 pub mod window;
 pub mod window_function;
+mod winograd;
 
 pub use child::{children, children_mut, eval_within};
 pub use composite::{Body, Composite, INTERNAL};

@@ -20,6 +20,8 @@ pub(super) struct Decisions {
     pub homes: BTreeMap<ValueId, Home>,
     /// Values stored with a rim of zeros.
     pub halos: BTreeMap<ValueId, Halo>,
+    /// Whether convolutions may be computed by other sums than the direct ones.
+    pub reorder_sums: bool,
 }
 
 /// What a trial run records.

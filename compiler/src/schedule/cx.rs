@@ -177,6 +177,11 @@ impl<'a> LowerCx<'a> {
         self.builder.constant(name, T::DTYPE, values.len(), bytes)
     }
 
+    /// Whether a convolution may be computed by other sums than the direct ones, where that is faster.
+    pub fn reorders_sums(&self) -> bool {
+        self.builder.decisions.reorder_sums
+    }
+
     /// Memory for this node alone.
     pub fn scratch(&mut self, name: &str, dtype: DType, len: usize) -> Operand {
         self.builder.buffer(name, dtype, len, 0)

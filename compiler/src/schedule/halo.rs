@@ -122,7 +122,7 @@ pub(super) fn choose(graph: &Graph, decisions: &mut Decisions) {
                 continue;
             }
             let readers = users.get(v.0 as usize).map_or(&[][..], Vec::as_slice);
-            if let Some(halo) = widest(graph, *v, readers) {
+            if let Some(halo) = widest(graph, decisions.reorder_sums, *v, readers) {
                 let shape = &graph.value(*v).shape;
                 let whole = halo.enlarged(shape).iter().fold(1usize, |n, &d| n.saturating_mul(d));
                 if (whole - shape.elements()).saturating_mul(WORTH) <= shape.elements() {
@@ -148,14 +148,14 @@ fn eligible(graph: &Graph, decisions: &Decisions, v: ValueId) -> bool {
 }
 
 /// The widest pads of all readers; `None` where one of them is not spatial, or none pads with zeros.
-fn widest(graph: &Graph, v: ValueId, readers: &[crate::ir::NodeId]) -> Option<Halo> {
+fn widest(graph: &Graph, sums: bool, v: ValueId, readers: &[crate::ir::NodeId]) -> Option<Halo> {
     let mut halo = Halo::default();
     for &reader in readers {
         let node = graph.node(reader)?;
         if !matches!(node.op.as_op().layout(), LayoutRule::ChannelsLast) {
             return None;
         }
-        for (i, need) in probe::needs(graph, reader) {
+        for (i, need) in probe::needs(graph, reader, sums) {
             if node.inputs.get(i) == Some(&Some(v)) && need.fill == Some(0.0) {
                 halo.widen(&need);
             }

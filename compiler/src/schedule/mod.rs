@@ -109,6 +109,9 @@ pub struct ScheduleOptions {
     /// Whether values may be stored with a rim of zeros, so that convolutions need not peel their edges.
     /// For levels with vectors; microcontrollers peel.
     pub halo: bool,
+    /// Whether convolutions may be computed by Winograd's algorithm, which rounds differently and takes scratch
+    /// memory; likewise for levels with vectors.
+    pub winograd: bool,
     /// Layout of inputs, by name; those not named are as the model says.
     pub input_layouts: BTreeMap<String, InputLayout>,
 }
@@ -134,7 +137,11 @@ pub fn lower(graph: &Graph, options: &ScheduleOptions) -> Result<Schedule, Vec<L
     let graph = &order::best(graph);
     let input_orders: BTreeMap<ValueId, Order> =
         graph.inputs.iter().map(|&v| (v, input_order(graph, v, options))).collect();
-    let mut decisions = Decisions { orders: layout::choose(graph, &input_orders), ..Decisions::default() };
+    let mut decisions = Decisions {
+        orders: layout::choose(graph, &input_orders),
+        reorder_sums: options.winograd,
+        ..Decisions::default()
+    };
     home::choose(graph, &mut decisions);
     let plain = decisions.clone();
     if options.halo {
@@ -257,6 +264,14 @@ impl Run<'_> {
                 None => {}
             }
         }
+        if self.builder.steps.iter().skip(first).any(|s| matches!(s.kernel, Kernel::WinogradOutput { .. })) {
+            // By the convolution's definition: its products do fewer.
+            for step in self.builder.steps.iter_mut().skip(first) {
+                let of_all = u128::from(step.macs) * u128::from(total) / u128::from(counted.max(1));
+                step.macs = u64::try_from(of_all).unwrap_or(u64::MAX);
+            }
+            return;
+        }
         if let Some(step) = rest.and_then(|i| self.builder.steps.get_mut(i)) {
             step.macs = total.saturating_sub(counted);
         }
@@ -336,6 +351,8 @@ fn kernel_macs(kernel: &Kernel) -> Option<u64> {
         | Kernel::Softmax { .. }
         | Kernel::Norm { .. }
         | Kernel::Pack { .. }
+        | Kernel::WinogradInput { .. }
+        | Kernel::WinogradOutput { .. }
         | Kernel::Loops(_)
         | Kernel::Routine(_) => None,
     }

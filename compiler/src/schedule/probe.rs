@@ -31,9 +31,9 @@ pub(super) fn with_order(graph: &Graph, id: NodeId, order: &Order, orders: &[Ord
 }
 
 /// The spatial operands that a node asks for, as far as its first.
-pub(super) fn needs(graph: &Graph, id: NodeId) -> Vec<(usize, SpatialNeed)> {
+pub(super) fn needs(graph: &Graph, id: NodeId, reorder_sums: bool) -> Vec<(usize, SpatialNeed)> {
     let Some(node) = graph.node(id) else { return Vec::new() };
-    let mut builder = Builder::new(graph, Decisions::default());
+    let mut builder = Builder::new(graph, Decisions { reorder_sums, ..Decisions::default() });
     builder.probe = Some(Probe { needs: Vec::new(), stop_at_need: true });
     give(graph, node, &mut builder, |_| None);
     let _ = run(graph, id, &mut builder);

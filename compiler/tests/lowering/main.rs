@@ -120,7 +120,7 @@ fn build(
     }
     graph.outputs = results.iter().enumerate().map(|(i, &v)| (format!("out{i}"), v)).collect();
     assert_eq!(edgec::ir::verify::verify(&graph), Vec::<String>::new());
-    lower(&graph, &ScheduleOptions { halo: true, ..ScheduleOptions::default() }).unwrap()
+    lower(&graph, &ScheduleOptions { halo: true, winograd: true, ..ScheduleOptions::default() }).unwrap()
 }
 
 fn check(
@@ -317,6 +317,61 @@ fn fused_convolutions() {
     let op = ops::conv::Conv { fused: fused(Residual::Before), ..conv }.into();
     let (x, y): (&[usize], &[usize]) = (&[1, 2, 1, 2, 1, 2], &[1, 3, 1, 2, 1, 2]);
     all(&op, &typed(DType::F32, &[x, &[3, 2, 1, 1, 1, 1], &[3], y, &[3]]), 1);
+}
+
+#[test]
+fn convolutions_by_winograd() {
+    // Input and output channels, height and width; outputs of a patch's side, strips.
+    let cases = [
+        (32, 40, [28, 27], Some((4, 3))),
+        (16, 20, [15, 17], Some((4, 1))),
+        (128, 96, [14, 15], Some((2, 2))),
+        (3, 16, [16, 16], None),
+    ];
+    for (inputs, outputs, [height, width], want) in cases {
+        for residual in [Residual::None, Residual::After] {
+            let pads = [("pads", ints(&[1, 0, 1, 1]))];
+            let OpKind::Conv(conv) = import("Conv", 22, &pads, &[true; 3], 1) else {
+                panic!("no convolution")
+            };
+            let op: OpKind = ops::conv::Conv { fused: fused(residual), ..conv }.into();
+            let y = [2, outputs, height, width - 1];
+            let residual = if residual == Residual::None { Absent } else { data(&y, 4) };
+            let operands = [
+                data(&[2, inputs, height, width], 1),
+                data(&[outputs, inputs, 3, 3], 2),
+                data(&[outputs], 3),
+                residual,
+                data(&[outputs], 5),
+            ];
+            let known = |i: usize| i == 1 || i == 2 || i == 4;
+            let schedule = build(&op, &operands, 1, known, false);
+            let tiles: Vec<usize> = schedule
+                .steps
+                .iter()
+                .filter_map(|s| match &s.kernel {
+                    Kernel::WinogradOutput { spec, .. } => Some(spec.tile),
+                    _ => None,
+                })
+                .collect();
+            let (tile, strips) = want.unwrap_or((0, 0));
+            assert_eq!(tiles, vec![tile; strips], "{inputs} to {outputs} channels, {height}x{width}");
+            let tensors: Vec<Option<&Tensor>> = operands.iter().map(Operand::tensor).collect();
+            let want = op.as_op().eval(&tensors).unwrap().remove(0).to_f64_vec().unwrap();
+            let given: Vec<&Tensor> = operands
+                .iter()
+                .enumerate()
+                .filter(|(i, _)| !known(*i))
+                .filter_map(|(_, o)| o.tensor())
+                .collect();
+            let have = simulate::run(&schedule, &given).remove(0);
+            let most = want.iter().fold(0f64, |most, v| most.max(v.abs()));
+            for (have, want) in have.iter().zip(&want) {
+                let Val::F(have) = have else { panic!("{have:?}") };
+                assert!((have - want).abs() <= 2e-5 * most, "{have}, expected {want}, of at most {most}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -3,7 +3,10 @@
 
 use edgec::ir::{DType, Tensor, bf16, f16};
 use edgec::kernel::expr::{BinaryFn, CompareFn, Expr, ReduceOp, Scalar, UnaryFn};
-use edgec::kernel::spec::{Activation, ConvSpec, Epilogue, NormKind, PoolKind, Residual, Scale, View};
+use edgec::kernel::spec::{
+    Activation, ConvSpec, Epilogue, NormKind, PoolKind, Residual, Scale, View, WinogradInputSpec,
+    WinogradOutputSpec,
+};
 use edgec::kernel::{Access, EpilogueOperands, Kernel, Nest, Operand, Param, Routine};
 use edgec::schedule::Schedule;
 use edgec_runtime::pack;
@@ -233,8 +236,66 @@ fn execute(m: &mut Memory, kernel: &Kernel) {
                 }
             }
         }
+        Kernel::WinogradInput { spec, x, y } => winograd_input(m, spec, *x, *y),
+        Kernel::WinogradOutput { spec, x, epilogue, y } => winograd_output(m, spec, [*x, *y], epilogue),
         Kernel::Routine(r) => routine(m, r),
     }
+}
+
+/// `matrix · v · matrixᵀ`, element `(i, j)`.
+fn both_sides(matrix: &[&[f64]], i: usize, j: usize, v: impl Fn(usize, usize) -> f64) -> f64 {
+    let row = |a: usize| matrix[j].iter().enumerate().map(|(b, m)| m * v(a, b)).sum::<f64>();
+    matrix[i].iter().enumerate().map(|(a, m)| m * row(a)).sum()
+}
+
+fn winograd_input(m: &mut Memory, s: &WinogradInputSpec, x: Operand, y: Operand) {
+    let two: &[&[f64]] = &[&[1., 0., -1., 0.], &[0., 1., 1., 0.], &[0., -1., 1., 0.], &[0., 1., 0., -1.]];
+    let four: &[&[f64]] = &[
+        &[4., 0., -5., 0., 1., 0.],
+        &[0., -4., -4., 1., 1., 0.],
+        &[0., 4., -4., -1., 1., 0.],
+        &[0., -2., -1., 2., 1., 0.],
+        &[0., 2., -1., -2., 1., 0.],
+        &[0., 4., 0., -5., 0., 1.],
+    ];
+    let (side, matrix) = (s.tile + 2, if s.tile == 2 { two } else { four });
+    let [rows, columns] = s.patches;
+    for patch in 0..s.rows() {
+        let (n, r, c) = (patch / columns / rows, patch / columns % rows, patch % columns);
+        for channel in 0..pack::padded(s.x.channels) {
+            let pixel = |a: usize, b: usize| {
+                let row = (s.first + r * s.tile + a).wrapping_sub(s.pads[0]);
+                let column = (c * s.tile + b).wrapping_sub(s.pads[1]);
+                let inside = row < s.x.extent[1] && column < s.x.extent[2] && channel < s.x.channels;
+                if inside { m.f(x, index(&s.x, n, [0, row, column], channel)) } else { 0.0 }
+            };
+            let values: Vec<f64> =
+                (0..side * side).map(|p| both_sides(matrix, p / side, p % side, pixel)).collect();
+            for (p, v) in values.into_iter().enumerate() {
+                m.put(y, p * s.plane + patch * pack::padded(s.x.channels) + channel, Val::F(v));
+            }
+        }
+    }
+}
+
+fn winograd_output(m: &mut Memory, s: &WinogradOutputSpec, [x, y]: [Operand; 2], e: &EpilogueOperands) {
+    let two: &[&[f64]] = &[&[1., 1., 1., 0.], &[0., 1., -1., -1.]];
+    let four: &[&[f64]] = &[
+        &[1., 1., 1., 1., 1., 0.],
+        &[0., 1., -1., 2., -2., 0.],
+        &[0., 1., 1., 4., 4., 0.],
+        &[0., 1., -1., 8., -8., 1.],
+    ];
+    let (side, matrix) = (s.tile + 2, if s.tile == 2 { two } else { four });
+    let [rows, columns] = s.patches();
+    each(&s.y, |n, at, c| {
+        let patch = (n * rows + at[1] / s.tile) * columns + at[2] / s.tile;
+        let product =
+            |a: usize, b: usize| m.f(x, (a * side + b) * s.plane + patch * pack::padded(s.y.channels) + c);
+        let acc = both_sides(matrix, at[1] % s.tile, at[2] % s.tile, product);
+        let v = finish(m, acc, &s.epilogue, e, c, index(&s.residual, n, at, c));
+        m.put(y, index(&s.y, n, at, c), Val::F(v));
+    });
 }
 
 fn routine(m: &mut Memory, r: &Routine) {

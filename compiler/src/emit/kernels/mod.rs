@@ -15,6 +15,7 @@ mod routine;
 mod shapes;
 mod softmax;
 mod spec;
+mod winograd;
 
 use proc_macro2::{Ident, TokenStream};
 use quote::quote;
@@ -125,6 +126,10 @@ pub(super) fn layer(
         Kernel::Softmax { spec, x, y } => softmax::parts(&cx, kernel, spec, *x, *y)?,
         Kernel::Norm { spec, x, scale, bias, y } => norm::parts(&cx, kernel, spec, *x, [*scale, *bias], *y)?,
         Kernel::Pack { spec, x, y } => pack::parts(&cx, kernel, spec, *x, *y)?,
+        Kernel::WinogradInput { spec, x, y } => winograd::input(&cx, kernel, spec, *x, *y)?,
+        Kernel::WinogradOutput { spec, x, epilogue, y } => {
+            winograd::output(&cx, kernel, spec, [*x, *y], epilogue)?
+        }
         Kernel::Loops(loops) => loops::parts(&cx, loops)?,
         Kernel::Routine(routine) => routine::parts(&cx, routine)?,
     };
@@ -210,6 +215,10 @@ fn inputs(kernel: &Kernel) -> String {
         Kernel::Softmax { spec, .. } => format!("f32[{}, {}, {}]", spec.outer, spec.len, spec.inner),
         Kernel::Norm { spec, .. } => format!("f32[{}, {}]", spec.rows, spec.len),
         Kernel::Pack { spec, .. } => format!("f32[{}, {}, {}]", spec.batch, spec.k, spec.n),
+        Kernel::WinogradInput { spec, .. } => image(&spec.x),
+        Kernel::WinogradOutput { spec, .. } => {
+            format!("f32[{}, {}, {}]", (spec.tile + 2) * (spec.tile + 2), spec.rows(), spec.y.channels)
+        }
         Kernel::Loops(_) | Kernel::Routine(_) => String::new(),
     }
 }

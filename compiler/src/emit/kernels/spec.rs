@@ -6,7 +6,7 @@ use quote::quote;
 use crate::emit::format::{float32, size};
 use crate::kernel::spec::{
     Activation, ConvSpec, DepthwiseSpec, Epilogue, MatMulSpec, NormKind, NormSpec, PackSpec, PoolKind,
-    PoolSpec, Residual, Scale, SoftmaxSpec, View,
+    PoolSpec, Residual, Scale, SoftmaxSpec, View, WinogradInputSpec, WinogradOutputSpec,
 };
 
 fn triple(v: [usize; 3]) -> TokenStream {
@@ -165,4 +165,25 @@ pub(super) fn norm(s: &NormSpec) -> TokenStream {
 pub(super) fn pack(s: &PackSpec) -> TokenStream {
     let fields = fields!(s: batch k n offset batch_stride k_stride n_stride);
     quote!(rt::spec::PackSpec { #fields })
+}
+
+fn pair(v: [usize; 2]) -> TokenStream {
+    let [a, b] = v.map(size);
+    quote!([#a, #b])
+}
+
+pub(super) fn winograd_input(s: &WinogradInputSpec) -> TokenStream {
+    let (x, pads, patches) = (view(&s.x), pair(s.pads), pair(s.patches));
+    let [tile, first, plane] = [s.tile, s.first, s.plane].map(size);
+    quote!(rt::spec::WinogradInputSpec {
+        x: #x, pads: #pads, tile: #tile, first: #first, patches: #patches, plane: #plane,
+    })
+}
+
+pub(super) fn winograd_output(s: &WinogradOutputSpec) -> TokenStream {
+    let (y, residual, epilogue) = (view(&s.y), view(&s.residual), epilogue(&s.epilogue));
+    let [tile, plane] = [s.tile, s.plane].map(size);
+    quote!(rt::spec::WinogradOutputSpec {
+        y: #y, residual: #residual, tile: #tile, plane: #plane, epilogue: #epilogue,
+    })
 }
