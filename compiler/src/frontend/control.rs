@@ -10,7 +10,7 @@ use crate::diag::{Code, Diagnostic, NodeRef};
 use crate::ir::{Origin, ValueId};
 use crate::onnx::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto, OperatorSetIdProto};
 use crate::ops::branch::Branch;
-use crate::ops::{Body, INTERNAL, OpError};
+use crate::ops::{Body, INLINE, INTERNAL, OpError};
 
 /// Versions of the other operator sets that bodies of composites use.
 const BODY_OPSETS: &[(&str, i64)] = &[("ai.onnx.ml", 5), ("com.microsoft", 1)];
@@ -90,12 +90,13 @@ impl<'m> Walker<'m> {
         Ok(Some(self.results(function.output.iter().map(String::as_str), &scope, origin)))
     }
 
-    /// Walks the body of a composite operator; the slots of its results.
+    /// Walks the body of a composite operator; the slots of its results. `outer` is what the node's own graphs see.
     pub fn expand(
         &mut self,
-        node: &NodeProto,
+        node: &'m NodeProto,
         body: &Body,
         operands: &Operands,
+        outer: &Scope<'_>,
         frame: &Frame<'m>,
         origin: &Origin,
     ) -> Result<Option<Vec<Slot>>, Stop> {
@@ -134,14 +135,73 @@ impl<'m> Walker<'m> {
             let constant = self.graph.add_constant(inner.value_name(name), tensor.clone());
             self.define(name, Slot::Value(constant), &mut scope);
         }
-        // The body does not live as long as the model: a walker of its own takes the graph meanwhile.
-        let mut walker = self.lend();
-        let walked = walker.nodes(&function.node, &mut scope, &inner);
-        let slots =
-            walked.map(|()| walker.results(function.output.iter().map(String::as_str), &scope, origin));
-        let lent = walker.into_lent();
-        self.take_back(lent);
-        slots.map(Some)
+        let mut rest = function.node.as_slice();
+        loop {
+            let graph = |n: &NodeProto| n.domain == INTERNAL && n.op_type == INLINE;
+            let end = rest.iter().position(graph).unwrap_or(rest.len());
+            let (plain, behind) = rest.split_at_checked(end).unwrap_or((rest, &[]));
+            // The body does not live as long as the model: a walker of its own takes the graph meanwhile.
+            let mut walker = self.lend();
+            let walked = walker.nodes(plain, &mut scope, &inner);
+            let lent = walker.into_lent();
+            self.take_back(lent);
+            walked?;
+            let Some((inline, behind)) = behind.split_first() else { break };
+            let slot = self.inlined(inline, &scope, node, outer, frame, origin)?;
+            for name in &inline.output {
+                self.define(name, slot, &mut scope);
+            }
+            rest = behind;
+        }
+        Ok(Some(self.results(function.output.iter().map(String::as_str), &scope, origin)))
+    }
+
+    /// Walks a graph that a composite's node holds, at a place of its body; the slot of its result. The operand's type
+    /// is the result's.
+    fn inlined(
+        &mut self,
+        inline: &NodeProto,
+        body: &Scope<'_>,
+        node: &'m NodeProto,
+        outer: &Scope<'_>,
+        frame: &Frame<'m>,
+        origin: &Origin,
+    ) -> Result<Slot, Stop> {
+        let operand = inline.input.first().and_then(|name| body.lookup(name));
+        let Some(Slot::Value(operand)) = operand else { return Ok(Slot::Unknown) };
+        let name = inline.attribute.iter().find(|a| a.name == "graph").and_then(|a| a.s.as_deref());
+        let attributes = attrs::resolved(node, &frame.given);
+        let graph =
+            attributes.iter().find(|(n, _)| Some(n.as_bytes()) == name).and_then(|(_, a)| a.g.as_deref());
+        let values = Operands { values: vec![Some(operand)], unknown: false };
+        let (graph, formal) = match graph.map(|g| (g, g.input.as_slice(), g.output.len())) {
+            _ if frame.depth >= MAX_DEPTH => {
+                let e = OpError::Limit(format!("functions, branches and loops nest deeper than {MAX_DEPTH}"));
+                return Ok(self.refuse(&e, node, &values, origin).unwrap_or(Slot::Unknown));
+            }
+            Some((graph, [formal], 1)) => (graph, formal),
+            _ => {
+                let e = OpError::invalid("a graph that does not have one input and one output");
+                return Ok(self.refuse(&e, node, &values, origin).unwrap_or(Slot::Unknown));
+            }
+        };
+        let mut scope = Scope::inside(outer);
+        self.define(&formal.name, Slot::Value(operand), &mut scope);
+        let inner =
+            Frame { top: Some(frame.top.unwrap_or(origin.index)), depth: frame.depth + 1, ..frame.clone() };
+        self.initializers(graph, &mut scope, &inner)?;
+        self.nodes(&graph.node, &mut scope, &inner)?;
+        let results = self.results(graph.output.iter().map(|o| o.name.as_str()), &scope, origin);
+        let Some(&Slot::Value(result)) = results.first() else { return Ok(Slot::Unknown) };
+        let (given, made) = (self.graph.value(operand), self.graph.value(result));
+        if (given.dtype, &given.shape) != (made.dtype, &made.shape) {
+            let e = OpError::invalid(format!(
+                "a graph that makes {}{} of {}{}",
+                made.dtype, made.shape, given.dtype, given.shape
+            ));
+            return Ok(self.refuse(&e, node, &values, origin).unwrap_or(Slot::Unknown));
+        }
+        Ok(Slot::Value(result))
     }
 
     /// Walks an `If`: the branch that a known condition chooses in place, else both as graphs of their own; the

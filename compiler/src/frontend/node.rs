@@ -55,7 +55,7 @@ impl<'m> Walker<'m> {
         } else if domain.is_empty() && matches!(node.op_type.as_str(), "Loop" | "Scan") {
             self.repeat(node, &operands, scope, frame, &origin)?
         } else {
-            self.operator(node, &operands, frame, origin)?
+            self.operator(node, &operands, scope, frame, origin)?
         };
         let slots = slots.unwrap_or_default();
         for (i, name) in node.output.iter().enumerate() {
@@ -129,6 +129,7 @@ impl<'m> Walker<'m> {
         &mut self,
         node: &'m NodeProto,
         operands: &Operands,
+        scope: &Scope<'_>,
         frame: &Frame<'m>,
         origin: Origin,
     ) -> Result<Option<Vec<Slot>>, Stop> {
@@ -161,7 +162,7 @@ impl<'m> Walker<'m> {
             // A body follows from the operands' types.
             Some(Import::Body(_)) if operands.unknown => Ok(None),
             Some(Import::Body(body)) => match self.body(body, node, operands, &origin, &decoded) {
-                Ok(body) => return self.expand(node, &body, operands, frame, &origin),
+                Ok(body) => return self.expand(node, &body, operands, scope, frame, &origin),
                 Err(e) => Err(e),
             },
             None => import_constant(&decoded).map(|tensor| {

@@ -33,6 +33,10 @@ pub struct Body {
 /// Domain of operators that only bodies name.
 pub const INTERNAL: &str = "edgec.internal";
 
+/// Operator of [`INTERNAL`] that stands for a graph of the composite's node: that which its attribute `graph` names, of
+/// one operand, and of one result of the same type.
+pub const INLINE: &str = "Inline";
+
 /// Writes a [`Body`] operator by operator.
 #[derive(Debug)]
 pub(super) struct Script {
@@ -70,6 +74,11 @@ impl Script {
     fn fresh(&mut self) -> String {
         self.values += 1;
         format!("v{}", self.values)
+    }
+
+    /// Adds the node's own graph of this attribute, which gives a value of `x`'s type.
+    pub(super) fn inline(&mut self, attribute: &str, x: &str) -> String {
+        self.op(&format!("{INTERNAL}.{INLINE} <graph = {attribute:?}>"), &[x])
     }
 
     /// Adds a constant.

@@ -136,7 +136,7 @@ pub mod window_function;
 mod winograd;
 
 pub use child::{children, children_mut, eval_within};
-pub use composite::{Body, Composite, INTERNAL};
+pub use composite::{Body, Composite, INLINE, INTERNAL};
 pub use error::OpError;
 pub use facts::{Fact, Inputs, Type};
 pub use list::{Import, Importer};
