@@ -350,3 +350,22 @@ fn scans_of_batches() {
     let some = [vec![0., 111.], vec![0., 0., 0., 106., 111., 0.]];
     assert_eq!(run(&of("n"), &inputs([-1, 2])), some);
 }
+
+#[test]
+fn states_may_be_each_other_or_the_number() {
+    let graph = import(
+        "g (float[2] x, float[2] y, int64 n) => (a, b, at, row) <int64 zero = {0}, int64 m = {3}> {
+            a, b, at = Loop (n, , x, y, zero) <body = l (int64 i, bool c, float[2] p, float[2] q, int64 k) => (c, q, p, i) {}>
+            last, row = Loop (m, , x) <body = l (int64 i, bool c, float[2] p) => (c, p2, p) { p2 = Add(p, y) }>
+        }",
+    )
+    .unwrap();
+    let (x, y) = (f32s(&[2], &[1., 2.]), f32s(&[2], &[3., 4.]));
+    let row = vec![1., 2., 4., 6., 7., 10.];
+    for n in [0, 1, 2, 5] {
+        let (a, b) = if n % 2 == 0 { (vec![1., 2.], vec![3., 4.]) } else { (vec![3., 4.], vec![1., 2.]) };
+        let at = vec![f64::from((n - 1).max(0))];
+        let found = run(&graph, &[x.clone(), y.clone(), Tensor::scalar(i64::from(n))]);
+        assert_eq!(found, [a, b, at, row.clone()]);
+    }
+}

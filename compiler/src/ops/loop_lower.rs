@@ -60,9 +60,12 @@ pub(super) fn lower(op: &Loop, cx: &mut LowerCx<'_>) -> Result<(), OpError> {
     }
     let goes_on = op.checked.then(|| outputs.first()).flatten();
     let next = outputs.get(usize::from(op.checked)..first_row).unwrap_or(&[]);
-    // The condition may lie in a state.
-    go.next(cx, number.as_ref(), goes_on)?;
+    // The condition may lie in a state, the next states in the number of the iteration.
+    let counted = go.next(cx, number.as_ref(), goes_on)?;
     carry(cx, next, &states)?;
+    if let (Some(counted), Some(number)) = (&counted, &number) {
+        cx.copy(counted, number)?;
+    }
     cx.end(region);
     Ok(())
 }
@@ -136,21 +139,22 @@ impl Go {
         self.decide(cx, Expr::Const(Scalar::Int(DType::I64, 0)), &[], self.condition.as_ref())
     }
 
-    /// Counts, and decides on the next iteration.
+    /// Decides on the next iteration; its number.
     fn next(
         &self,
         cx: &mut LowerCx<'_>,
         number: Option<&TensorView>,
         goes_on: Option<&TensorView>,
-    ) -> Result<(), OpError> {
+    ) -> Result<Option<TensorView>, OpError> {
         let Some(number) = number else {
-            return self.decide(cx, Expr::Const(Scalar::Int(DType::I64, 0)), &[], goes_on);
+            self.decide(cx, Expr::Const(Scalar::Int(DType::I64, 0)), &[], goes_on)?;
+            return Ok(None);
         };
         let next = scratch(cx, "next iteration", DType::I64, &[])?;
         let one = Expr::Const(Scalar::Int(DType::I64, 1));
         cx.elementwise(&next, std::slice::from_ref(number), add(Expr::Read(0), one))?;
         self.decide(cx, Expr::Read(0), std::slice::from_ref(&next), goes_on)?;
-        cx.copy(&next, number)
+        Ok(Some(next))
     }
 
     /// `number < count && condition`; `reads` is what `number` reads.
