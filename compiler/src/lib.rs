@@ -18,6 +18,7 @@ pub mod onnx;
 pub mod ops;
 pub mod passes;
 pub mod pipeline;
+pub mod quant;
 pub mod report;
 pub mod schedule;
 

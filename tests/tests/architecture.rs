@@ -12,6 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("frontend", &["frontend", "ops", "onnx", "ir", "diag", "config"]),
     ("interp", &["interp", "ops", "ir", "diag"]),
     ("passes", &["passes", "ops", "interp", "ir", "diag", "kernel"]),
+    ("quant", &["quant", "frontend", "interp", "ops", "onnx", "ir", "diag"]),
     ("schedule", &["schedule", "ops", "kernel", "ir", "memory"]),
     ("memory", &["memory", "schedule", "kernel", "ir"]),
     ("emit", &["emit", "schedule", "memory", "kernel", "ir", "diag", "config"]),

@@ -24,6 +24,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Build, run the generated code, compare with recorded outputs
     Verify(VerifyArgs),
+    /// Write a quantized model (QDQ ONNX) and say what it costs
+    Quantize(super::quantize::QuantizeArgs),
     /// Build, run, time each layer
     Bench(BenchArgs),
     /// Outputs of the generated code as npy files

@@ -13,7 +13,9 @@ mod inspect;
 mod manifest;
 mod packages;
 mod progress;
+mod quantize;
 mod run;
+mod samples;
 mod verify;
 
 use crate::diag::{Code, Diagnostic, Diagnostics, Severity};
@@ -84,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::verify(args),
         Command::Bench(args) => bench::bench(args),
         Command::Run(args) => run::run(args),
+        Command::Quantize(args) => quantize::quantize(args),
         Command::Ops(args) => {
             print(&explain::ops(args));
             Ok(())

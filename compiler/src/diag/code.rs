@@ -81,6 +81,20 @@ codes! {
         "edgec starts `cargo` for verify, bench and run; it is missing, or the build failed.",
     Budget "E0601" "a budget was exceeded"
         "The model needs more memory than `--max-ram` or `--max-rom` allows.",
+    NothingToQuantize "E0701" "no node can be quantized"
+        "Quantization starts at products of `float` data and constant weights; the model has none, all are kept in float,\nor they are of another type (convert half precision to `float` first).",
+    FewSamples "W0702" "few samples to calibrate with"
+        "Ranges of activations are those of the samples; with few of them, values in use lie outside and are cut off.\nTake 100 to 500 samples that are like those in use, of every class.",
+    ConstantRange "W0703" "a value did not vary, or was no number"
+        "A value was the same in all samples, or NaN or infinite in some; its scale says little about use.\nCalibrate with samples that reach this part of the model.",
+    Clipping "W0704" "more than 1 % of a value lie outside its range"
+        "The method cut off outliers; here it cut off more than those. Take a higher `--percentile`, or `--method mse`.",
+    OtherRanges "W0705" "ranges belong to another version of the model"
+        "A ranges file records the hash of the model that it was made with; this model has another. After training again,\ncalibrate again.",
+    StaysFloat "W0706" "a node stays in float"
+        "The node has a form that is quantized in other cases; the message says why not here.",
+    PoorLayer "W0707" "a layer loses much to quantization"
+        "The layer's own error is large against its signal. Try `--method mse`, more or better samples, or keep the layer in\nfloat with `--keep-float`.",
     Internal "E0900" "internal error"
         "edgec contradicts itself. Please report it, with the model if you can.",
 }

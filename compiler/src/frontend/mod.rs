@@ -97,15 +97,37 @@ pub struct Source {
 
 /// Imports a model file. Names ending in `.onnxtxt` are read as textual syntax.
 pub fn load(path: &Path, options: &Options) -> Result<Imported, Diagnostics> {
+    let file = read_model(path)?;
+    let mut imported = import_graph(&file.model, &file.external, options)?;
+    imported.source.sha256 = file.sha256;
+    Ok(imported)
+}
+
+/// A model file, decoded.
+#[derive(Debug)]
+pub struct ModelFile {
+    /// Its message.
+    pub model: ModelProto,
+    /// Where its external data may lie.
+    pub external: ExternalData,
+    /// SHA-256 of the file, in hexadecimal.
+    pub sha256: String,
+}
+
+/// Decodes a model file without importing it.
+pub fn read_model(path: &Path) -> Result<ModelFile, Diagnostics> {
     let bytes = read_file(path)?;
-    if path.extension().is_some_and(|e| e == "onnxtxt") {
-        let text = std::str::from_utf8(&bytes)
-            .map_err(|e| Diagnostic::error(Code::NotOnnx, format!("`{}`: {e}", path.display())))?;
-        let model = parse_model(text)
-            .map_err(|e| Diagnostic::error(Code::NotOnnx, format!("`{}`: {e}", path.display())))?;
-        return import(&bytes, model, &ExternalData::in_folder(folder_of(path)), options);
-    }
-    import(&bytes, decode(&bytes)?, &ExternalData::in_folder(folder_of(path)), options)
+    let sha256 = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+    let model = if path.extension().is_some_and(|e| e == "onnxtxt") {
+        let not_onnx = |e: &dyn std::fmt::Display| {
+            Diagnostic::error(Code::NotOnnx, format!("`{}`: {e}", path.display()))
+        };
+        let text = std::str::from_utf8(&bytes).map_err(|e| not_onnx(&e))?;
+        parse_model(text).map_err(|e| not_onnx(&e))?
+    } else {
+        decode(&bytes)?
+    };
+    Ok(ModelFile { model, external: ExternalData::in_folder(folder_of(path)), sha256 })
 }
 
 /// Names of the inputs of a model file that a caller gives, in the model's order: initializers that old

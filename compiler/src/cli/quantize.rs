@@ -1,0 +1,187 @@
+//! `edgec quantize`: a float model and data become a QDQ model.
+
+use super::args::ModelArgs;
+use super::progress::Progress;
+use super::remark;
+use super::samples::Data;
+use crate::config::ModelConfig;
+use crate::diag::{Code, Diagnostic, Diagnostics};
+use crate::frontend;
+use crate::pipeline;
+use crate::quant::{self, Activations, Method, Ranges, Samples, Subject};
+use clap::{Args, ValueEnum};
+use prost::Message;
+use std::path::{Path, PathBuf};
+
+/// `edgec quantize`.
+#[derive(Debug, Args)]
+pub struct QuantizeArgs {
+    /// ONNX file with `float` weights
+    pub file: PathBuf,
+    /// The quantized model
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Samples to calibrate with: a .npy of stacked samples, or a folder of .npy files or of set_<i>/input_<k>.npy
+    #[arg(long, value_name = "[INPUT=]DATA")]
+    pub calibrate: Vec<String>,
+    /// File of ranges: written when calibrating, else read
+    #[arg(long, value_name = "FILE")]
+    pub ranges: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub how: MethodArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub shapes: ShapeArgs,
+}
+
+/// How ranges and scales are chosen.
+#[derive(Debug, Args, Clone, Default)]
+pub struct MethodArgs {
+    /// How ranges follow from samples
+    #[arg(long, value_enum, default_value_t = MethodName::MinMax)]
+    pub method: MethodName,
+    /// Share of values inside the range, for `--method percentile`
+    #[arg(long, value_name = "PERCENT", default_value_t = 99.99)]
+    pub percentile: f64,
+    /// Form of activations: uint8 with a zero point, or int8 around zero
+    #[arg(long, value_enum, default_value_t = ActivationForm::Asymmetric)]
+    pub activations: ActivationForm,
+    /// One scale for all channels of weights
+    #[arg(long)]
+    pub per_tensor: bool,
+    /// Take what rounding of weights shifts on average off the biases
+    #[arg(long)]
+    pub bias_correction: bool,
+    /// Node that stays in float, by its name or that of its result
+    #[arg(long, value_name = "NODE")]
+    pub keep_float: Vec<String>,
+}
+
+/// Shapes and settings to calibrate with; the quantized model keeps its open dimensions.
+#[derive(Debug, Args, Clone, Default)]
+pub struct ShapeArgs {
+    /// Value of a named dimension, as in `batch=1`
+    #[arg(long = "dim", value_name = "NAME=VALUE")]
+    pub dims: Vec<String>,
+    /// Shape of an input, as in `image=1x3x224x224`
+    #[arg(long = "input-shape", value_name = "NAME=SHAPE")]
+    pub input_shapes: Vec<String>,
+    /// Value of an input for all samples: a .npy or .pb file, or numbers
+    #[arg(long = "bind", value_name = "NAME=FILE|VALUE")]
+    pub binds: Vec<String>,
+}
+
+/// `--method`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
+pub enum MethodName {
+    /// Smallest to largest value
+    #[default]
+    MinMax,
+    /// Without the outermost values
+    Percentile,
+    /// The least mean squared error
+    Mse,
+}
+
+/// `--activations`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
+pub enum ActivationForm {
+    /// uint8 with a zero point
+    #[default]
+    Asymmetric,
+    /// int8 around zero
+    Symmetric,
+}
+
+impl MethodArgs {
+    /// As the quantizer takes it.
+    pub fn options(&self) -> Result<quant::Options, Diagnostic> {
+        if !(50.0..=100.0).contains(&self.percentile) {
+            return Err(Diagnostic::error(
+                Code::BadOption,
+                format!("`--percentile {}`: expected a number from 50 to 100", self.percentile),
+            ));
+        }
+        Ok(quant::Options {
+            method: match self.method {
+                MethodName::MinMax => Method::MinMax,
+                MethodName::Percentile => Method::Percentile(self.percentile),
+                MethodName::Mse => Method::Mse,
+            },
+            activations: match self.activations {
+                ActivationForm::Asymmetric => Activations::Asymmetric,
+                ActivationForm::Symmetric => Activations::Symmetric,
+            },
+            per_tensor: self.per_tensor,
+            bias_correction: self.bias_correction,
+            keep_float: self.keep_float.iter().cloned().collect(),
+        })
+    }
+}
+
+impl ShapeArgs {
+    fn config(&self, file: &Path) -> Result<ModelConfig, Diagnostics> {
+        let args = ModelArgs {
+            dims: self.dims.clone(),
+            input_shapes: self.input_shapes.clone(),
+            binds: self.binds.clone(),
+            ..ModelArgs::default()
+        };
+        args.model(ModelConfig::file(file))
+    }
+}
+
+/// The command.
+pub fn quantize(args: &QuantizeArgs) -> Result<(), Diagnostics> {
+    let model = args.shapes.config(&args.file)?;
+    let file = frontend::read_model(&args.file)?;
+    let import = frontend::Options {
+        dims: model.dims.clone(),
+        input_shapes: model.input_shapes.clone(),
+        binds: model.binds.clone(),
+    };
+    let subject = Subject::new(file.model, &file.external, &file.sha256, import, args.how.options()?)?;
+    remark(&subject.remarks);
+    let data = match args.calibrate.as_slice() {
+        [] => None,
+        options => Some(Data::open(options, subject.inputs(), &pipeline::input_names(&model)?)?),
+    };
+    let ranges = ranges(args, &subject, data.as_ref())?;
+    let (quantized, remarks) = subject.quantize(&ranges)?;
+    remark(&remarks);
+    let bytes = quantized.model.encode_to_vec();
+    write(&args.output, &bytes)?;
+    let before = std::fs::metadata(&args.file).map_or(0, |m| m.len());
+    super::print(&format!(
+        "wrote {}: {} quantized layers, {} bytes instead of {before}\n",
+        args.output.display(),
+        quantized.layers.len(),
+        bytes.len(),
+    ));
+    Ok(())
+}
+
+/// Ranges from data, frozen where a file is named; without data, those of the file.
+fn ranges(args: &QuantizeArgs, subject: &Subject, data: Option<&Data>) -> Result<Ranges, Diagnostics> {
+    match (data, &args.ranges) {
+        (Some(data), file) => {
+            let progress = Progress::count("calibrating", data.count());
+            let (ranges, remarks) = subject.calibrate(data, &|| progress.step())?;
+            drop(progress);
+            remark(&remarks);
+            if let Some(path) = file {
+                write(path, ranges.to_json().as_bytes())?;
+            }
+            Ok(ranges)
+        }
+        (None, Some(path)) => Ok(Ranges::read(path)?),
+        (None, None) => Err(Diagnostic::error(Code::BadOption, "there is nothing to find ranges with")
+            .with_help("give samples with `--calibrate DATA`, or ranges found before with `--ranges FILE`")
+            .into()),
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Diagnostics> {
+    std::fs::write(path, bytes).map_err(|e| super::environment(format!("`{}`: {e}", path.display())))
+}
