@@ -7,8 +7,8 @@
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::ir::Tensor;
 use crate::onnx::proto::{
-    AttributeProto, AttributeType, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
-    ValueInfoProto,
+    AttributeProto, AttributeType, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
+    StringStringEntryProto, ValueInfoProto,
 };
 use crate::onnx::{ExternalData, decode_tensor, encode_tensor};
 use prost::bytes::Bytes;
@@ -58,14 +58,14 @@ impl Uses {
 impl Draft {
     /// Opens a model; `external` says where its external data may lie.
     pub fn new(mut model: ModelProto, external: &ExternalData) -> Result<Draft, Diagnostics> {
-        let mut graph = model
-            .graph
-            .take()
-            .ok_or_else(|| Diagnostic::error(Code::NotOnnx, "the file is not an ONNX model: it has no graph"))?;
+        let mut graph = model.graph.take().ok_or_else(|| {
+            Diagnostic::error(Code::NotOnnx, "the file is not an ONNX model: it has no graph")
+        })?;
         let mut constants = BTreeMap::new();
         for proto in std::mem::take(&mut graph.initializer) {
-            let tensor = decode_tensor(&proto, external)
-                .map_err(|e| Diagnostic::error(Code::TensorData, format!("initializer `{}`: {e}", proto.name)))?;
+            let tensor = decode_tensor(&proto, external).map_err(|e| {
+                Diagnostic::error(Code::TensorData, format!("initializer `{}`: {e}", proto.name))
+            })?;
             constants.insert(proto.name, tensor);
         }
         let mut nodes = Vec::new();
@@ -81,7 +81,9 @@ impl Draft {
         names.extend(nodes.iter().flat_map(|n| n.output.iter().cloned()));
         // Names of subgraphs live in the same space.
         for node in &nodes {
-            visit_subgraphs(node, &mut |g| names.extend(g.node.iter().flat_map(|n| n.output.iter().cloned())));
+            visit_subgraphs(node, &mut |g| {
+                names.extend(g.node.iter().flat_map(|n| n.output.iter().cloned()))
+            });
         }
         Ok(Draft { model, graph, nodes, constants, names })
     }
@@ -107,11 +109,6 @@ impl Draft {
     /// Inputs that a caller gives.
     pub fn inputs(&self) -> &[ValueInfoProto] {
         &self.graph.input
-    }
-
-    /// Outputs.
-    pub fn outputs(&self) -> &[ValueInfoProto] {
-        &self.graph.output
     }
 
     /// Whether a value is an output of the graph.
@@ -190,12 +187,6 @@ impl Draft {
         uses
     }
 
-    /// By value, the node that writes it.
-    pub fn producers(&self) -> BTreeMap<String, usize> {
-        let of = |(i, n): (usize, &NodeProto)| n.output.iter().map(move |o| (o.clone(), i)).collect::<Vec<_>>();
-        self.nodes.iter().enumerate().flat_map(of).filter(|(o, _)| !o.is_empty()).collect()
-    }
-
     /// Lets every reader of `from` in the graph itself read `to`.
     pub fn redirect(&mut self, from: &str, to: &str) {
         for name in self.nodes.iter_mut().flat_map(|n| &mut n.input).filter(|n| *n == from) {
@@ -221,9 +212,12 @@ fn constant_of(node: &NodeProto, external: &ExternalData) -> Result<Option<(Stri
     let Some(output) = node.output.first() else { return Ok(None) };
     let Some(a) = node.attribute.first() else { return Ok(None) };
     let tensor = match a.name.as_str() {
-        "value" => a.t.as_ref().map(|t| decode_tensor(t, external)).transpose().map_err(|e| {
-            Diagnostic::error(Code::TensorData, format!("constant `{output}`: {e}"))
-        })?,
+        "value" => {
+            a.t.as_ref()
+                .map(|t| decode_tensor(t, external))
+                .transpose()
+                .map_err(|e| Diagnostic::error(Code::TensorData, format!("constant `{output}`: {e}")))?
+        }
         "value_float" => a.f.map(Tensor::scalar),
         "value_int" => a.i.map(Tensor::scalar),
         "value_floats" => Some(Tensor::vector(&a.floats)),

@@ -58,8 +58,7 @@ pub fn insert(draft: &mut Draft, plan: &Plan, scales: &Scales, ranges: &Ranges, 
         } else {
             writer.fused(i, &mut n);
         }
-        let results: Vec<String> =
-            n.output.iter().filter(|o| plan.values.contains(*o)).cloned().collect();
+        let results: Vec<String> = n.output.iter().filter(|o| plan.values.contains(*o)).cloned().collect();
         for output in &mut n.output {
             if let Some(raw) = writer.raw.get(output) {
                 raw.clone_into(output);
@@ -164,7 +163,8 @@ impl Writer<'_> {
         let spread = bias.as_deref().or(row.as_ref().map(|(_, row)| row.as_slice()));
         let axis = self.axis(member.role, n, weights.shape());
         let Some(q) = weights::quantize(&weights, axis, spread.map(|b| (x.scale, b))) else { return };
-        if let (Some(means), Some(layout)) = (n.input.first().and_then(|v| self.ranges.means.get(v)), layout(n))
+        if let (Some(means), Some(layout)) =
+            (n.input.first().and_then(|v| self.ranges.means.get(v)), layout(n))
             && let Some(shift) = weights::shift(&q, means, layout)
         {
             let bias = bias.get_or_insert_with(|| vec![0.0; shift.len()]);
@@ -198,7 +198,13 @@ impl Writer<'_> {
         (!self.options.per_tensor && !grouped && matrix && shape.rank() >= 2).then_some(weight_axis)
     }
 
-    fn weights(&mut self, draft: &mut Draft, name: &str, axis: Option<usize>, q: &weights::Weights) -> Option<String> {
+    fn weights(
+        &mut self,
+        draft: &mut Draft,
+        name: &str,
+        axis: Option<usize>,
+        q: &weights::Weights,
+    ) -> Option<String> {
         let key = (name.to_owned(), axis, q.scales.iter().map(|s| s.to_bits()).collect());
         if let Some(back) = self.constants.get(&key) {
             return Some(back.clone());

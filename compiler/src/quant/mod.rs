@@ -112,13 +112,17 @@ impl Subject {
         }
         prepare::prepare(&mut draft, &import)?;
         let types = Types::of(&draft, &import)?;
-        let unknown = options.keep_float.iter().find(|k| {
-            !draft.nodes.iter().any(|n| draft::label(n) == k.as_str() || n.output.contains(k))
-        });
+        let unknown = options
+            .keep_float
+            .iter()
+            .find(|k| !draft.nodes.iter().any(|n| draft::label(n) == k.as_str() || n.output.contains(k)));
         if let Some(name) = unknown {
-            return Err(Diagnostic::error(Code::BadOption, format!("`--keep-float {name}`: there is no such node"))
-                .with_help("`edgec inspect MODEL` lists nodes; a node may also go by the name of its result")
-                .into());
+            return Err(Diagnostic::error(
+                Code::BadOption,
+                format!("`--keep-float {name}`: there is no such node"),
+            )
+            .with_help("`edgec inspect MODEL` lists nodes; a node may also go by the name of its result")
+            .into());
         }
         let plan = Plan::new(&draft, &types, &options.keep_float);
         if plan.members.is_empty() {
@@ -235,11 +239,15 @@ impl Subject {
         let mut remarks = Diagnostics::new();
         if ranges.model != self.sha256 {
             remarks.push(
-                Diagnostic::warning(Code::OtherRanges, "the ranges were found with another version of the model")
-                    .with_help("calibrate again"),
+                Diagnostic::warning(
+                    Code::OtherRanges,
+                    "the ranges were found with another version of the model",
+                )
+                .with_help("calibrate again"),
             );
         }
-        let missing: Vec<&String> = self.plan.values.iter().filter(|v| !ranges.values.contains_key(*v)).collect();
+        let missing: Vec<&String> =
+            self.plan.values.iter().filter(|v| !ranges.values.contains_key(*v)).collect();
         if let Some(name) = missing.first() {
             let message = format!("there is no range for `{name}`, nor for {} others", missing.len() - 1);
             return Err(Diagnostic::error(Code::BadOption, message)
@@ -300,7 +308,8 @@ impl Subject {
 /// Operands of a `Concat` whose ranges are alike share the result's scale: it is then a copy. Alike: none is
 /// narrower than half of all together, so that none loses more than one of its 8 bits.
 fn share_joins(draft: &Draft, plan: &mut Plan, ranges: &Ranges) {
-    let joins: Vec<usize> = plan.members.iter().filter(|(_, m)| m.role == Role::Join).map(|(&i, _)| i).collect();
+    let joins: Vec<usize> =
+        plan.members.iter().filter(|(_, m)| m.role == Role::Join).map(|(&i, _)| i).collect();
     for i in joins {
         let Some(n) = draft.nodes.get(i) else { continue };
         let operands = || n.input.iter().filter(|x| plan.values.contains(*x));

@@ -206,7 +206,8 @@ mod tests {
 
     #[test]
     fn the_order_of_samples_leaves_no_trace_in_a_histogram() {
-        let samples: [&[f32]; 4] = [&[0.0, 0.1, -0.3], &[1e6, 2.0, -1.0], &[1e-12, -1e-12, 3.0], &[5.0, 5.0, 5.0]];
+        let samples: [&[f32]; 4] =
+            [&[0.0, 0.1, -0.3], &[1e6, 2.0, -1.0], &[1e-12, -1e-12, 3.0], &[5.0, 5.0, 5.0]];
         let all = seen(&samples);
         let backwards = seen(&[samples[3], samples[2], samples[1], samples[0]]);
         let mut merged = seen(&[samples[1], samples[3]]);

@@ -22,7 +22,9 @@ pub fn raise(draft: &mut Draft, to: i64) -> Result<(), Diagnostics> {
         return Err(refuse(format!("operator set version {from} cannot be raised to {to}")).into());
     }
     if draft.has_functions() {
-        return Err(refuse(format!("a model with functions of its own cannot be raised to version {to}")).into());
+        return Err(
+            refuse(format!("a model with functions of its own cannot be raised to version {to}")).into()
+        );
     }
     let nodes = std::mem::take(&mut draft.nodes);
     draft.nodes = raise_nodes(draft, nodes, from, to)?;
@@ -31,11 +33,17 @@ pub fn raise(draft: &mut Draft, to: i64) -> Result<(), Diagnostics> {
 }
 
 fn refuse(what: String) -> Diagnostic {
-    Diagnostic::error(Code::Opset, what)
-        .with_help("convert the model with `onnx.version_converter`, or export it again with a newer operator set")
+    Diagnostic::error(Code::Opset, what).with_help(
+        "convert the model with `onnx.version_converter`, or export it again with a newer operator set",
+    )
 }
 
-fn raise_nodes(draft: &mut Draft, nodes: Vec<NodeProto>, from: i64, to: i64) -> Result<Vec<NodeProto>, Diagnostics> {
+fn raise_nodes(
+    draft: &mut Draft,
+    nodes: Vec<NodeProto>,
+    from: i64,
+    to: i64,
+) -> Result<Vec<NodeProto>, Diagnostics> {
     let mut out = Vec::with_capacity(nodes.len());
     for mut node in nodes {
         for attribute in &mut node.attribute {
@@ -123,8 +131,8 @@ fn raise_node(
             }
         }
         "Softmax" | "LogSoftmax" | "Hardmax" if at(13) => return softmax(draft, n, out),
-        "ReduceL1" | "ReduceL2" | "ReduceLogSum" | "ReduceLogSumExp" | "ReduceMax" | "ReduceMean" | "ReduceMin"
-        | "ReduceProd" | "ReduceSumSquare"
+        "ReduceL1" | "ReduceL2" | "ReduceLogSum" | "ReduceLogSumExp" | "ReduceMax" | "ReduceMean"
+        | "ReduceMin" | "ReduceProd" | "ReduceSumSquare"
             if at(18) =>
         {
             let axes = ints(&mut n, "axes");

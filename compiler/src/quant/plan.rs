@@ -88,8 +88,14 @@ impl Plan {
         i: usize,
         role: Role,
     ) -> Member {
-        let mut results: Vec<String> =
-            draft.nodes.get(i).into_iter().flat_map(|n| &n.output).filter(|o| !o.is_empty()).cloned().collect();
+        let mut results: Vec<String> = draft
+            .nodes
+            .get(i)
+            .into_iter()
+            .flat_map(|n| &n.output)
+            .filter(|o| !o.is_empty())
+            .cloned()
+            .collect();
         let mut member = Member { role, bias_add: None, clamp: None, results: Vec::new() };
         let behind = |results: &[String]| match results {
             [y] => uses.only(y),
@@ -181,7 +187,8 @@ fn refusal(
         }
         // A bias that is not one number per channel is no bias of an integer kernel.
         let count = super::prepare::output_channels(n, n.input.get(1).and_then(|w| types.floats(w))?);
-        if bias.is_some_and(|b| types.floats(b).is_none_or(|s| s.rank() != 1 || Some(s.elements()) != count)) {
+        if bias.is_some_and(|b| types.floats(b).is_none_or(|s| s.rank() != 1 || Some(s.elements()) != count))
+        {
             return Some("its bias is not a row".to_owned());
         }
         if is_op(n, "Gemm") && ["alpha", "beta"].iter().any(|a| super::draft::float(n, a, 1.0) != 1.0) {
@@ -200,7 +207,8 @@ fn bias_row(draft: &Draft, types: &Types, i: usize, next: usize, operand: usize)
     let name = sum.input.get(1 - operand.min(1))?;
     let row = draft.constants.get(name)?;
     let rank = types.floats(product.output.first()?)?.rank();
-    let fits = row.shape().rank() <= rank && row.shape().dims().last() == Some(&columns) && row.len() == columns;
+    let fits =
+        row.shape().rank() <= rank && row.shape().dims().last() == Some(&columns) && row.len() == columns;
     fits.then(|| name.clone())
 }
 

@@ -58,27 +58,31 @@ pub fn role(node: &NodeProto, rank: Option<usize>) -> Option<Role> {
         "Conv" => Role::Product { weight_axis: 0, bias: true, depth_axis: 1 },
         // Weights are `[in, out / groups, …]`: an axis for scales only where there is one group.
         "ConvTranspose" => Role::Product { weight_axis: 1, bias: true, depth_axis: 1 },
-        "Gemm" if int(node, "transA", 0) == 0 => {
-            Role::Product { weight_axis: usize::from(int(node, "transB", 0) == 0), bias: true, depth_axis: -1 }
-        }
+        "Gemm" if int(node, "transA", 0) == 0 => Role::Product {
+            weight_axis: usize::from(int(node, "transB", 0) == 0),
+            bias: true,
+            depth_axis: -1,
+        },
         "MatMul" => Role::Product { weight_axis: 1, bias: false, depth_axis: -1 },
         "Add" | "Sub" | "Mul" => Role::Pair,
         "Relu" => Role::Clamp,
         "Clip" => Role::Clamp,
         "Concat" => Role::Join,
-        "Reshape" | "Transpose" | "Flatten" | "Squeeze" | "Unsqueeze" | "Slice" | "Split" | "Gather" | "Identity"
-        | "DepthToSpace" | "SpaceToDepth" | "Tile" | "Expand" | "GlobalMaxPool" | "ReduceMax" | "ReduceMin" => {
-            Role::Same
-        }
+        "Reshape" | "Transpose" | "Flatten" | "Squeeze" | "Unsqueeze" | "Slice" | "Split" | "Gather"
+        | "Identity" | "DepthToSpace" | "SpaceToDepth" | "Tile" | "Expand" | "GlobalMaxPool"
+        | "ReduceMax" | "ReduceMin" => Role::Same,
         "MaxPool" if node.output.len() == 1 => Role::Same,
         // Other fills would have to be on the scale.
         "Pad" if node.input.get(2).is_none_or(String::is_empty) => Role::Same,
         "Pad" if text(node, "mode").is_some_and(|m| m != "constant") => Role::Same,
-        "Resize" if text(node, "mode") != Some("cubic") && text(node, "coordinate_transformation_mode") != Some("tf_crop_and_resize") => {
+        "Resize"
+            if text(node, "mode") != Some("cubic")
+                && text(node, "coordinate_transformation_mode") != Some("tf_crop_and_resize") =>
+        {
             Role::Same
         }
-        "LeakyRelu" | "Sigmoid" | "Tanh" | "HardSwish" | "HardSigmoid" | "Elu" | "Selu" | "Celu" | "Softplus"
-        | "Softsign" | "Gelu" | "Mish" | "Erf" | "Abs" | "Neg" | "PRelu" => Role::Curve,
+        "LeakyRelu" | "Sigmoid" | "Tanh" | "HardSwish" | "HardSigmoid" | "Elu" | "Selu" | "Celu"
+        | "Softplus" | "Softsign" | "Gelu" | "Mish" | "Erf" | "Abs" | "Neg" | "PRelu" => Role::Curve,
         "AveragePool" | "GlobalAveragePool" | "ReduceMean" => Role::Reduce,
         // Over other axes than the last it is run once per element of the rest.
         "Softmax" if last_axis(node, rank) => Role::Reduce,

@@ -229,10 +229,11 @@ mod tests {
         let uniform: Vec<f32> = (0..4000).map(|i| i as f32 / 4000.0).collect();
         let r = range(&seen(&uniform), Method::Mse, Activations::Asymmetric);
         assert!(r.max > 0.95, "{r:?}");
-        let mut tail: Vec<f32> = (0..40000).map(|i| (i % 200) as f32 / 200.0).collect();
+        // The outlier's error against that of four hundred thousand coarser steps.
+        let mut tail: Vec<f32> = (0..400_000).map(|i| (i % 200) as f32 / 200.0).collect();
         tail.push(4.0);
         let r = range(&seen(&tail), Method::Mse, Activations::Asymmetric);
-        assert!(r.max < 2.0, "{r:?}");
+        assert!(r.max > 1.0 && r.max < 3.0, "{r:?}");
         assert!(clipped(seen(&tail).histogram.as_ref().unwrap(), r) > 0.0);
     }
 }

@@ -22,7 +22,11 @@ pub struct Watched {
 
 impl Watched {
     /// Imports a model so that `names`, values of its main graph, can be looked at.
-    pub fn new(model: &ModelProto, names: &BTreeSet<String>, options: &Options) -> Result<Watched, Diagnostics> {
+    pub fn new(
+        model: &ModelProto,
+        names: &BTreeSet<String>,
+        options: &Options,
+    ) -> Result<Watched, Diagnostics> {
         let mut model = model.clone();
         let own = model.graph.as_ref().map_or(0, |g| g.output.len());
         if let Some(graph) = &mut model.graph {

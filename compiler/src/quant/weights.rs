@@ -67,8 +67,11 @@ pub fn quantize_bias(bias: &[f64], x: f32, scales: &[f32]) -> (Vec<i32>, Vec<f32
     let steps: Vec<f32> = scales.iter().map(|s| x * s).collect();
     let step = |c: usize| f64::from(steps.get(if steps.len() == 1 { 0 } else { c }).copied().unwrap_or(1.0));
     let limit = f64::from(i32::MAX);
-    let integers =
-        bias.iter().enumerate().map(|(c, b)| (b / step(c)).round_ties_even().clamp(-limit, limit) as i32).collect();
+    let integers = bias
+        .iter()
+        .enumerate()
+        .map(|(c, b)| (b / step(c)).round_ties_even().clamp(-limit, limit) as i32)
+        .collect();
     (integers, steps)
 }
 
@@ -123,11 +126,14 @@ mod tests {
 
     #[test]
     fn each_channel_uses_its_range() {
-        let w = Tensor::new([2, 2], vec![1f32, -0.5, 0.01, 0.02]).unwrap();
+        let w = Tensor::new([2, 2], vec![1f32, -0.25, 0.01, 0.03]).unwrap();
         let q = quantize(&w, Some(0), None).unwrap();
-        assert_eq!(q.integers.as_slice::<i8>().unwrap(), [127, -64, 64, 127]);
+        assert_eq!(q.integers.as_slice::<i8>().unwrap(), [127, -32, 42, 127]);
         let all = quantize(&w, None, None).unwrap();
-        assert_eq!((all.integers.as_slice::<i8>().unwrap(), all.scales.len()), ([127, -64, 1, 3].as_slice(), 1));
+        assert_eq!(
+            (all.integers.as_slice::<i8>().unwrap(), all.scales.len()),
+            ([127, -32, 1, 4].as_slice(), 1)
+        );
     }
 
     #[test]

@@ -143,7 +143,9 @@ impl Data {
             });
             let (at, path) = named.unwrap_or((next, Path::new(option)));
             let (Some(slot), Some(input)) = (feeds.get_mut(at), inputs.get(at)) else {
-                return Err(bad(format!("`--calibrate {option}`: the model has {} inputs", inputs.len())).into());
+                return Err(
+                    bad(format!("`--calibrate {option}`: the model has {} inputs", inputs.len())).into()
+                );
             };
             *slot = Some(Feed::open(path, input)?);
             next = at + 1;
@@ -164,7 +166,9 @@ impl Data {
         let count = feeds.iter().map(Feed::count).max().unwrap_or(0);
         if feeds.iter().any(|f| f.count() != count && f.count() != 1) {
             let counts: Vec<String> = feeds.iter().map(|f| f.count().to_string()).collect();
-            return Err(bad(format!("inputs have different numbers of samples: {}", counts.join(", "))).into());
+            return Err(
+                bad(format!("inputs have different numbers of samples: {}", counts.join(", "))).into()
+            );
         }
         if count == 0 {
             return Err(bad("there are no samples").into());
@@ -183,9 +187,15 @@ impl Data {
             let at = file_inputs.iter().position(|n| *n == input.name);
             let mut tensors = Vec::new();
             for set in sets {
-                let tensor = at.and_then(|i| set.inputs.get(i)).and_then(Option::as_ref).ok_or_else(|| {
-                    bad(format!("`{}`: sample `{}` lacks input `{}`", folder.display(), set.name, input.name))
-                })?;
+                let tensor =
+                    at.and_then(|i| set.inputs.get(i)).and_then(Option::as_ref).ok_or_else(|| {
+                        bad(format!(
+                            "`{}`: sample `{}` lacks input `{}`",
+                            folder.display(),
+                            set.name,
+                            input.name
+                        ))
+                    })?;
                 let fit = convert(tensor, input.dtype).filter(|t| t.len() == input.shape.elements());
                 let fit = fit.and_then(|t| t.reshaped(input.shape.clone()).ok());
                 tensors.push(fit.ok_or_else(|| mismatch(&folder.join(&set.name), tensor, input))?);

@@ -126,7 +126,8 @@ pub fn scaler_into_weights(draft: &mut Draft, types: &Types) {
     let uses = draft.uses();
     let mut gone = BTreeSet::new();
     for i in 0..draft.nodes.len() {
-        let Some(scaler) = draft.nodes.get(i).filter(|n| n.domain == "ai.onnx.ml" && n.op_type == "Scaler") else {
+        let Some(scaler) = draft.nodes.get(i).filter(|n| n.domain == "ai.onnx.ml" && n.op_type == "Scaler")
+        else {
             continue;
         };
         let list = |name: &str, default: f64, width: usize| {

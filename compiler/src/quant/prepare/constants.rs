@@ -46,7 +46,9 @@ pub fn fold(draft: &mut Draft, options: &Options) -> Result<(), Diagnostics> {
     let watched = Watched::new(&draft.to_model(), &wanted, options)?;
     let mut gone = BTreeSet::new();
     for (i, n) in draft.nodes.iter().enumerate() {
-        let Some(y) = n.output.first().filter(|y| wanted.contains(*y) && !draft.is_output(y)) else { continue };
+        let Some(y) = n.output.first().filter(|y| wanted.contains(*y) && !draft.is_output(y)) else {
+            continue;
+        };
         if let Some(tensor) = watched.known(y) {
             draft.constants.insert(y.clone(), tensor.clone());
             gone.insert(i);

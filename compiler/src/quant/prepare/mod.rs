@@ -46,11 +46,14 @@ impl Types {
 
 /// Inputs, and results of nodes that are tensors for sure.
 pub fn values(draft: &Draft) -> BTreeSet<String> {
-    let tensors = |op: &str| !op.starts_with("Sequence") && !op.starts_with("Optional") && op != "SplitToSequence";
+    let tensors =
+        |op: &str| !op.starts_with("Sequence") && !op.starts_with("Optional") && op != "SplitToSequence";
     let mut out: BTreeSet<String> = draft.inputs().iter().map(|i| i.name.clone()).collect();
-    for node in draft.nodes.iter().filter(|n| {
-        is_own(n) && tensors(&n.op_type) && !["If", "Loop", "Scan"].contains(&n.op_type.as_str())
-    }) {
+    for node in draft
+        .nodes
+        .iter()
+        .filter(|n| is_own(n) && tensors(&n.op_type) && !["If", "Loop", "Scan"].contains(&n.op_type.as_str()))
+    {
         out.extend(node.output.iter().filter(|o| !o.is_empty()).cloned());
     }
     // What other domains compute has a type where one of our operators reads it.

@@ -1,0 +1,87 @@
+//! `edgec quantize` as a user meets it, on the fixtures: what it writes means almost the same, in integers.
+
+use edgec::frontend::{Options, load};
+use edgec::interp;
+use edgec::ir::{DType, Tensor};
+use edgec::onnx::read_npy;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(name)
+}
+
+fn edgec(dir: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_edgec")).args(args).current_dir(dir).output().unwrap()
+}
+
+fn succeed(dir: &Path, args: &[&str]) -> String {
+    let run = edgec(dir, args);
+    assert!(run.status.success(), "{args:?}: {}", String::from_utf8_lossy(&run.stderr));
+    String::from_utf8_lossy(&run.stdout).into_owned() + &String::from_utf8_lossy(&run.stderr)
+}
+
+fn npy(path: &Path) -> Tensor {
+    read_npy(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// Share of the first `most` labelled test samples that a model file names rightly.
+fn accuracy(model: &Path, fixture: &Path, most: usize) -> f64 {
+    let (x, y) = (npy(&fixture.join("samples/test_x.npy")), npy(&fixture.join("samples/test_y.npy")));
+    let graph = load(model, &Options::default()).unwrap().graph;
+    let input = graph.value(graph.inputs[0]);
+    let size = input.shape.elements();
+    let right = |i: usize| {
+        let row = x.as_slice::<f32>().unwrap()[i * size..][..size].to_vec();
+        let out = interp::run(&graph, &[Tensor::new(input.shape.clone(), row).unwrap()]).unwrap();
+        let scores = out[0].to_f64_vec().unwrap();
+        let best = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]).then(b.cmp(&a)));
+        best == Some(y.to_f64_vec().unwrap()[i] as usize)
+    };
+    let count = most.min(y.len());
+    (0..count).filter(|&i| right(i)).count() as f64 / count as f64
+}
+
+#[test]
+fn fixtures_keep_their_accuracy_in_integers() {
+    for name in ["digits", "motion"] {
+        let (dir, fixture) = (tempfile::tempdir().unwrap(), fixture(name));
+        let (model, data) = (fixture.join("model.onnx"), fixture.join("samples/calib_x.npy"));
+        let (model, data) = (model.to_str().unwrap(), data.to_str().unwrap());
+        succeed(
+            dir.path(),
+            &["quantize", model, "--calibrate", data, "--ranges", "ranges.json", "-o", "int8.onnx"],
+        );
+        let made = dir.path().join("int8.onnx");
+        let (float, int8) = (accuracy(Path::new(model), &fixture, 150), accuracy(&made, &fixture, 150));
+        assert!(int8 >= float - 0.0101, "{name}: {int8} of {float}");
+        // Every product reads integers.
+        let graph = load(&made, &Options::default()).unwrap().graph;
+        let narrow = graph.nodes().filter(|(_, n)| n.op.as_op().name() == "QuantizeLinear").count();
+        assert!(narrow > 5, "{name}: {narrow} values are quantized");
+        let integers = graph.nodes().flat_map(|(_, n)| n.inputs.iter().flatten());
+        assert!(integers.filter_map(|&v| graph.constant(v)).any(|t| t.dtype() == DType::I8));
+        // Frozen ranges give the same file without data.
+        succeed(dir.path(), &["quantize", model, "--ranges", "ranges.json", "-o", "again.onnx"]);
+        let bytes = |file: &str| std::fs::read(dir.path().join(file)).unwrap();
+        assert!(bytes("int8.onnx") == bytes("again.onnx"), "{name}: ranges do not freeze the result");
+    }
+}
+
+#[test]
+fn wrong_data_is_named() {
+    let (dir, model) = (tempfile::tempdir().unwrap(), fixture("digits").join("model.onnx"));
+    let model = model.to_str().unwrap();
+    let labels = fixture("digits").join("samples/calib_y.npy");
+    let refused = |args: &[&str], says: &str| {
+        let run = edgec(dir.path(), &[&["quantize", model, "-o", "out.onnx"], args].concat());
+        let err = String::from_utf8_lossy(&run.stderr).into_owned();
+        assert!(!run.status.success() && err.contains(says), "{args:?}: {err}");
+    };
+    refused(&[], "--calibrate");
+    refused(&["--calibrate", labels.to_str().unwrap()], "does not fit input");
+    refused(&["--ranges", "absent.json"], "absent.json");
+    let set = fixture("digits");
+    refused(&["--calibrate", set.to_str().unwrap(), "--keep-float", "nobody"], "there is no such node");
+    assert!(!dir.path().join("out.onnx").exists());
+}
