@@ -67,7 +67,7 @@ impl Feed {
         let fits = have == want
             || have.get(1..) == Some(want)
             || !want.is_empty() && have.len() == want.len() && have.get(1..) == want.get(1..);
-        if !fits || per == 0 || tensor.len() % per != 0 {
+        if !fits || per == 0 || !tensor.len().is_multiple_of(per) {
             return Err(wrong());
         }
         Ok(Feed::Rows { input: input.clone(), bytes: tensor_.to_le_bytes(), count: tensor.len() / per })

@@ -115,7 +115,7 @@ fn scale_slices(tensor_: &Tensor, axis: usize, factors: &[f64]) -> Option<Tensor
 }
 
 /// Whether a node's operand is a constant that may be rewritten for it.
-fn constant_operand<'d>(draft: &'d Draft, node: usize, operand: usize) -> Option<(&'d str, &'d Tensor)> {
+fn constant_operand(draft: &Draft, node: usize, operand: usize) -> Option<(&str, &Tensor)> {
     let name = draft.nodes.get(node)?.input.get(operand)?;
     draft.constants.get_key_value(name).map(|(n, t)| (n.as_str(), t))
 }
