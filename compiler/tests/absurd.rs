@@ -114,10 +114,59 @@ fn absurd() -> Vec<(&'static str, String)> {
     ]
 }
 
+/// Loops: name, and the model as text.
+fn loops() -> Vec<(&'static str, String)> {
+    // `levels` loops, each around the next.
+    let nested = |levels: usize, inner: &str| {
+        (0..levels).fold(inner.to_owned(), |body, _| {
+            format!("b = Loop (m, , a) <body = l (int64 i, bool c, float[n] a) => (c, b) {{ {body} }}>")
+        })
+    };
+    let open = |m: i64, body: &str| {
+        model(&format!("g (float[1] a) => (float[n] b) <int64 m = {{{m}}}, float[1] k = {{1}}> {{ {body} }}"))
+    };
+    let known = |m: i64, body: &str| {
+        model(&format!(
+            "g () => (float[n] b) <int64 m = {{{m}}}, float[1] a = {{1}}, float[1] k = {{1}}> {{ {body} }}"
+        ))
+    };
+    let twice = "b = Concat <axis = 0> (a, a)";
+    vec![
+        ("loop_that_doubles", open(1000, &nested(1, twice))),
+        ("loop_that_doubles_constants", known(1000, &nested(1, twice))),
+        ("loop_that_grows_for_ever", open(i64::MAX, &nested(1, twice))),
+        ("loops_that_multiply", open(3, &nested(12, "b = Concat <axis = 0> (a, k)"))),
+        ("constant_loops_that_multiply", known(1000, &nested(12, "b = Concat <axis = 0> (a, k)"))),
+        (
+            "rows_without_number",
+            open(
+                1 << 40,
+                "s, b = Loop (m, , a) <body = l (int64 i, bool c, float[1] a) => (c, a2, a) { a2 = Neg(a) }>",
+            ),
+        ),
+        (
+            "loop_without_end",
+            open(1, "b = Loop (, , a) <body = l (int64 i, bool c, float[1] a) => (c, a2) { a2 = Neg(a) }>"),
+        ),
+        (
+            "scan_of_nothing",
+            open(1, "b = Scan (a) <num_scan_inputs = 9223372036854775807, body = l (float a) => (a) {}>"),
+        ),
+        (
+            "scan_along_no_axis",
+            open(
+                1,
+                "b = Scan (a) <num_scan_inputs = 1, scan_input_axes = [-9223372036854775808], \
+                     body = l (float a) => (a) {}>",
+            ),
+        ),
+    ]
+}
+
 #[test]
 fn absurd_models_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    for (name, text) in absurd() {
+    for (name, text) in absurd().into_iter().chain(loops()) {
         let path = dir.path().join(format!("{name}.onnx"));
         let model = text::parse_model(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
         std::fs::write(&path, model.encode_to_vec()).unwrap();

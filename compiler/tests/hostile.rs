@@ -3,12 +3,31 @@
 //! A few hundred by default; `EDGEC_HOSTILE=10000` for all. The slower suite runs it under a limit
 //! on memory, so that a model that makes the compiler allocate without bound ends the process.
 
+use edgec::onnx::text::parse_model;
 use edgec::{Config, ModelConfig, pipeline};
+use prost::Message;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Longest time for one model.
 const LONGEST: Duration = Duration::from_secs(20);
+
+/// Branches and loops, one within the other.
+const CONTROL_FLOW: &str = "<ir_version: 9, opset_import: [\"\" : 17]>
+    g (float[2, 3] x, bool c, int64 n) => (float[2, 3] y, float[4, 2] rows, float[3] sums) <int64 m = {4}> {
+        y = If (c) <
+            then_branch = t () => (u) { u = Loop (n, c, x) <
+                body = b (int64 i, bool d, float[2, 3] a) => (e, f) { e = Not(d) f = Mul(a, x) }> },
+            else_branch = e () => (u) { u = Relu(x) }>
+        s = ReduceSum <keepdims = 0> (x)
+        last, rows = Loop (m, , s) <
+            body = b (int64 i, bool d, float a) => (d, f, row) {
+                g = Cast <to = 1> (i) f = Add(a, g) h = Unsqueeze(f, z) row = Concat <axis = 0> (h, h)
+                z = Constant <value_ints = [0]> () }>
+        k = Neg(s)
+        l, sums = Scan (k, x) <num_scan_inputs = 1, scan_input_axes = [1], scan_input_directions = [1],
+            body = b (float a, float[2] v) => (w, w) { r = ReduceSum <keepdims = 0> (v) w = Add(a, r) }>
+    }";
 
 struct Random(u64);
 
@@ -45,7 +64,8 @@ fn seeds() -> Vec<Vec<u8>> {
         .filter(|p| p.metadata().is_ok_and(|m| m.len() < 120_000))
         .collect();
     models.sort();
-    let seeds: Vec<Vec<u8>> = models.iter().map(|p| std::fs::read(p).unwrap()).collect();
+    let mut seeds: Vec<Vec<u8>> = models.iter().map(|p| std::fs::read(p).unwrap()).collect();
+    seeds.push(parse_model(CONTROL_FLOW).unwrap().encode_to_vec());
     assert!(!seeds.is_empty(), "fixtures are missing");
     seeds
 }

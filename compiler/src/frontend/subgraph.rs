@@ -76,9 +76,12 @@ impl<'m> Walker<'m> {
         let walked = self
             .initializers(proto, &mut scope, &inner)
             .and_then(|()| self.nodes(&proto.node, &mut scope, &inner));
-        let results = self.results(proto.output.iter().map(|o| o.name.as_str()), &scope, origin);
+        let results = walked.map(|()| {
+            let names = proto.output.iter().map(|o| o.name.as_str());
+            self.results(names, &scope, origin)
+        });
         let mut graph = std::mem::replace(&mut self.graph, around);
-        walked?;
+        let results = results?;
         for (info, slot) in proto.output.iter().zip(&results) {
             match slot {
                 Slot::Value(v) => graph.outputs.push((short(&info.name), *v)),
