@@ -2,7 +2,9 @@
 
 pub mod conformance;
 
+use edgec::onnx::text::parse_model;
 use edgec::{Config, ModelConfig};
+use prost::Message;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -14,6 +16,38 @@ pub fn root() -> PathBuf {
 /// One of the project's own models.
 pub fn fixture(name: &str) -> PathBuf {
     root().join("fixtures").join(name).join("model.onnx")
+}
+
+/// Branches chosen and loops ended at run time, one within the other.
+///
+/// Where `deep` holds, `y` is `n` products of `w` with `x`, fewer where one has an element of 100 or more, else `x`
+/// without what is below zero; `times` is the number of products. `sums` are those of `x`'s columns from the right.
+const CONTROL_FLOW: &str = "<ir_version: 9, opset_import: [\"\" : 17]>
+    control_flow (float[2, 3] x, bool deep, int64 n) => (float[2, 3] y, int64 times, float[2, 3] sums)
+    <float[2, 2] w = {2.0, 0.0, 0.0, 3.0}, float limit = {100.0}, int64 zero = {0}, int64 one = {1}, float[2] none = {0.0, 0.0}>
+    {
+        y, times = If (deep) <
+            then_branch = products () => (last, count) {
+                last, count = Loop (n, , x, zero) <
+                    body = product (int64 i, bool go, float[2, 3] a, int64 k) => (more, b, k2) {
+                        b = MatMul(w, a)
+                        k2 = Add(i, one)
+                        size = Abs(b)
+                        largest = ReduceMax <keepdims = 0> (size)
+                        more = Less(largest, limit)
+                    }>
+            },
+            else_branch = plain () => (last, count) { last = Relu(x) count = Identity(zero) }>
+        s, sums = Scan (none, x) <
+            num_scan_inputs = 1, scan_input_axes = [1], scan_input_directions = [1],
+            scan_output_axes = [1], scan_output_directions = [1],
+            body = add (float[2] a, float[2] v) => (b, b) { b = Add(a, v) }>
+    }";
+
+/// A model with branches and loops that only the run decides on.
+pub fn control_flow() -> ModelConfig {
+    let model = parse_model(CONTROL_FLOW).expect("the text is a model");
+    ModelConfig::bytes("control_flow.onnx", model.encode_to_vec())
 }
 
 /// Runs cargo in a folder, apart from the build of this test.

@@ -6,7 +6,7 @@
 
 use edgec::{Config, ModelConfig};
 use edgec_runtime::Level;
-use edgec_tests::{cargo, fixture, root, success, write};
+use edgec_tests::{cargo, control_flow, fixture, root, success, write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -110,7 +110,8 @@ fn check(models: Vec<(String, ModelConfig)>) {
 
 #[test]
 fn own_models() {
-    check(["digits", "motion"].map(|name| (name.to_owned(), ModelConfig::file(fixture(name)))).into());
+    let fixtures = ["digits", "motion"].map(|name| (name.to_owned(), ModelConfig::file(fixture(name))));
+    check(fixtures.into_iter().chain([("control_flow".to_owned(), control_flow())]).collect());
 }
 
 /// What the check would see if a kernel indexed unchecked by the compiler.
