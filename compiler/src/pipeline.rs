@@ -6,7 +6,7 @@ use crate::emit::{self, ModelUnit, Sample};
 use crate::frontend::{self, Imported};
 use crate::ir::{Tensor, ValueId};
 use crate::memory::{self, Plan, PlanOptions, PlanTable};
-use crate::ops::Graph;
+use crate::ops::{Graph, children};
 use crate::passes::{self, PassLog};
 use crate::schedule::{self, InputLayout, LowerError, Schedule, ScheduleOptions};
 use edgec_runtime::Level;
@@ -61,7 +61,7 @@ pub fn compile(model: &ModelConfig, config: &Config) -> Result<Compiled, Diagnos
         file: model.file_name(),
         sha256: source.sha256.clone(),
         opset: source.opset,
-        macs: schedule.steps.iter().map(|s| s.macs).sum(),
+        macs: schedule.macs(),
         params,
         module: Some(emit::sanitise(&name, "model")),
         renames: model.renames.iter().map(|(a, b)| (a.clone(), b.clone())).collect(),
@@ -177,14 +177,17 @@ fn is_wide(level: &Level) -> bool {
 /// Elements of the constants that nodes read and training makes: floats, and integers of at most 8 bits.
 fn parameters(graph: &Graph) -> u64 {
     let mut seen = std::collections::BTreeSet::new();
-    graph
+    let children = graph.nodes().flat_map(|(_, n)| children(&n.op)).map(parameters);
+    let within = children.fold(0, u64::saturating_add);
+    let own: u64 = graph
         .nodes()
         .flat_map(|(_, n)| n.inputs.iter().flatten())
         .filter(|&&v| seen.insert(v))
         .filter_map(|&v| graph.constant(v))
         .filter(|t| t.dtype().is_float() || (t.dtype().is_int() && t.dtype().size() == 1))
         .map(|t| t.len() as u64)
-        .sum()
+        .sum();
+    own.saturating_add(within)
 }
 
 fn at_nodes(graph: &Graph, errors: Vec<LowerError>) -> Diagnostics {

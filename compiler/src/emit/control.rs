@@ -99,7 +99,7 @@ impl Lists<'_> {
             }
             Control::Repeat { times } => {
                 let body = self.range(region.first, region.end, inner)?;
-                let times = format::int(u128::from(times));
+                let times = format::count(times);
                 quote!(for _ in 0..#times { #(#body)* })
             }
             Control::While { .. } => {

@@ -27,6 +27,15 @@ pub(super) fn int(n: u128) -> Literal {
     Literal::from_str(&group(n)).unwrap_or_else(|_| Literal::u128_unsuffixed(n))
 }
 
+/// [`int`] for a range that is counted: with a suffix where the type that is taken otherwise is too small.
+pub(super) fn count(n: u64) -> Literal {
+    match i32::try_from(n) {
+        Ok(_) => int(n.into()),
+        Err(_) => Literal::from_str(&format!("{}_u64", group(n.into())))
+            .unwrap_or_else(|_| Literal::u64_suffixed(n)),
+    }
+}
+
 /// [`int`] for sizes.
 pub(super) fn size(n: usize) -> Literal {
     int(n as u128)

@@ -297,6 +297,21 @@ fn known_loops_fold_within_limits() {
     let graph = import(&text(i64::MAX)).unwrap();
     assert!(graph.constant(graph.outputs[0].1).is_none());
     assert!(lower(&graph, &ScheduleOptions::default()).is_ok());
+    // What a condition ends is tried, and given up.
+    let endless = "g () => (y) <bool t = {1}, int64 zero = {0}> {
+        y = Loop (, t, zero) <body = b (int64 i, bool c, int64 a) => (more, a2) {
+            a2 = Add(a, i) b = Abs(a2) more = Equal(a2, b) }> }";
+    let mut graph = import(endless).unwrap();
+    crate::passes::optimize(&mut graph).unwrap();
+    assert!(graph.constant(graph.outputs[0].1).is_none());
+}
+
+#[test]
+fn work_of_loops_saturates() {
+    let text = "g (float[2, 2] x) => (y) <int64 m = {9223372036854775807}> {
+        y = Loop (m, , x) <body = b (int64 i, bool c, float[2, 2] a) => (c, d) { e = MatMul(a, x) d = MatMul(e, x) }> }";
+    let graph = import(text).unwrap();
+    assert_eq!(lower(&graph, &ScheduleOptions::default()).unwrap().macs(), u64::MAX);
 }
 
 #[test]

@@ -14,7 +14,7 @@
 use super::log::describe;
 use super::{Pass, PassCx, PassError};
 use crate::ir::{NodeId, Tensor};
-use crate::ops::{Graph, Node, Type};
+use crate::ops::{Graph, Node, Type, eval_within};
 
 /// Results of one node, in bytes: the frontend's limit for the same.
 const MAX_RESULT_BYTES: usize = 16 << 20;
@@ -113,7 +113,16 @@ fn evaluate(
         return Err(Refusal::Declined(format!("it would take {own} operations at compile time")));
     }
     *work += own;
-    let results = node.op.as_op().eval(operands).map_err(|e| Refusal::Declined(e.to_string()))?;
+    // What branches and loops do shows when it is done.
+    let mut left = MAX_WORK.saturating_sub(*work);
+    let results = match eval_within(&node.op, operands, &mut left) {
+        Some(results) => {
+            *work = MAX_WORK.saturating_sub(left);
+            results
+        }
+        None => node.op.as_op().eval(operands),
+    };
+    let results = results.map_err(|e| Refusal::Declined(e.to_string()))?;
     if results.len() < node.outputs.len() {
         let what = format!("{} results for {} declared ones", results.len(), node.outputs.len());
         return Err(Refusal::Broken(what));

@@ -123,7 +123,7 @@ pub fn report(compiled: &Compiled) -> Report {
         opset: compiled.source.opset,
         inputs: schedule.inputs.iter().map(port).collect(),
         outputs: schedule.outputs.iter().map(port).collect(),
-        macs: schedule.steps.iter().map(|s| s.macs).sum(),
+        macs: schedule.macs(),
         params: compiled.meta.params,
         rom_bytes: schedule.constants.iter().map(|c| c.bytes.len()).sum(),
         arena_bytes: arena,
@@ -139,11 +139,11 @@ pub fn report(compiled: &Compiled) -> Report {
 }
 
 fn long_tail_share(steps: &[Step]) -> f64 {
-    let total: u64 = steps.iter().map(|s| s.macs).sum();
-    let tail: u64 = steps
+    let total = steps.iter().map(|s| s.macs).fold(0, u64::saturating_add);
+    let tail = steps
         .iter()
         .filter(|s| matches!(s.kernel, Kernel::Loops(_) | Kernel::Routine(_)))
         .map(|s| s.macs)
-        .sum();
+        .fold(0, u64::saturating_add);
     if total == 0 { 0.0 } else { tail as f64 / total as f64 }
 }

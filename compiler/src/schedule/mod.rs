@@ -84,6 +84,12 @@ pub struct Schedule {
 }
 
 impl Schedule {
+    /// Multiply-accumulates of one inference: those of both branches, and of one iteration where their number is
+    /// not known.
+    pub fn macs(&self) -> u64 {
+        self.steps.iter().map(|s| s.macs).fold(0, u64::saturating_add)
+    }
+
     /// Number of elements of an operand.
     pub fn len_of(&self, operand: Operand) -> usize {
         match operand {
