@@ -29,10 +29,10 @@ pub(super) fn lower(op: &Loop, cx: &mut LowerCx<'_>) -> Result<(), OpError> {
     let numbered = op.numbered && child::reads_input(&op.body, 0);
     let counts = go.limited || numbered || !wholes.is_empty() || rows.iter().any(Option::is_some);
     let number = match counts {
-        true => Some(zeroed(cx, "iteration", DType::I64, &[])?),
+        true => Some(scratch(cx, "iteration", DType::I64, &[])?),
         false => None,
     };
-    go.first(cx)?;
+    go.first(cx, number.as_ref())?;
     let region = match (op.count, &go.flag) {
         (Count::Known(times), None) => cx.begin_repeat(times),
         (_, Some(flag)) => cx.begin_while(flag.operand),
@@ -62,10 +62,9 @@ pub(super) fn lower(op: &Loop, cx: &mut LowerCx<'_>) -> Result<(), OpError> {
     let next = outputs.get(usize::from(op.checked)..first_row).unwrap_or(&[]);
     // The condition may lie in a state, the next states in the number of the iteration.
     let counted = go.next(cx, number.as_ref(), goes_on)?;
-    carry(cx, next, &states)?;
-    if let (Some(counted), Some(number)) = (&counted, &number) {
-        cx.copy(counted, number)?;
-    }
+    let mut copies = carried(cx, next, &states, number.as_ref())?;
+    copies.extend(counted.zip(number));
+    cx.copy_all(&copies)?;
     cx.end(region);
     Ok(())
 }
@@ -134,9 +133,9 @@ impl Go {
         Ok(Go { flag, count, known, limited, condition })
     }
 
-    /// Decides on the first iteration.
-    fn first(&self, cx: &mut LowerCx<'_>) -> Result<(), OpError> {
-        self.decide(cx, Expr::Const(Scalar::Int(DType::I64, 0)), &[], self.condition.as_ref())
+    /// Decides on the first iteration, whose number is 0.
+    fn first(&self, cx: &mut LowerCx<'_>, number: Option<&TensorView>) -> Result<(), OpError> {
+        self.decide(cx, number, whole(0), &[], self.condition.as_ref())
     }
 
     /// Decides on the next iteration; its number.
@@ -147,28 +146,27 @@ impl Go {
         goes_on: Option<&TensorView>,
     ) -> Result<Option<TensorView>, OpError> {
         let Some(number) = number else {
-            self.decide(cx, Expr::Const(Scalar::Int(DType::I64, 0)), &[], goes_on)?;
+            self.decide(cx, None, whole(0), &[], goes_on)?;
             return Ok(None);
         };
         let next = scratch(cx, "next iteration", DType::I64, &[])?;
-        let one = Expr::Const(Scalar::Int(DType::I64, 1));
-        cx.elementwise(&next, std::slice::from_ref(number), add(Expr::Read(0), one))?;
-        self.decide(cx, Expr::Read(0), std::slice::from_ref(&next), goes_on)?;
+        let counted = add(Expr::Read(0), whole(1));
+        self.decide(cx, Some(&next), counted, std::slice::from_ref(number), goes_on)?;
         Ok(Some(next))
     }
 
-    /// `number < count && condition`; `reads` is what `number` reads.
+    /// `number`, and `number < count && condition`; `reads` is what `number` reads.
     fn decide(
         &self,
         cx: &mut LowerCx<'_>,
+        to: Option<&TensorView>,
         number: Expr,
         reads: &[TensorView],
         condition: Option<&TensorView>,
     ) -> Result<(), OpError> {
-        let Some(flag) = &self.flag else { return Ok(()) };
         let mut reads = reads.to_vec();
         let below = |limit: Expr| Expr::Compare(CompareFn::Less, Box::new(number.clone()), Box::new(limit));
-        let mut all = self.known.map(|n| below(Expr::Const(Scalar::Int(DType::I64, n))));
+        let mut all = self.known.map(|n| below(whole(n)));
         let mut both = |e: Expr| {
             all = Some(match all.take() {
                 Some(a) => binary(BinaryFn::And, a, e),
@@ -183,19 +181,31 @@ impl Go {
             reads.push(single(condition));
             both(Expr::Read(reads.len() - 1));
         }
-        cx.elementwise(flag, &reads, all.unwrap_or(Expr::Const(Scalar::Bool(true))))
+        let goes_on = all.unwrap_or(Expr::Const(Scalar::Bool(true)));
+        let mut stores = Vec::new();
+        for (to, value) in [(to, number), (self.flag.as_ref(), goes_on)] {
+            if let Some(to) = to {
+                stores.push(Store { access: access(to, 0, Vec::new())?, value });
+            }
+        }
+        if stores.is_empty() {
+            return Ok(());
+        }
+        let reads = if self.flag.is_some() { &reads[..] } else { reads.get(..1).unwrap_or(&[]) };
+        let reads = reads.iter().map(|view| read(view, 0, Vec::new())).collect::<Result<_, _>>()?;
+        push(cx, Nest { extents: Vec::new(), reduce: 0, reads, reductions: Vec::new(), stores });
+        Ok(())
     }
+}
+
+/// A whole number as a literal.
+fn whole(n: i64) -> Expr {
+    Expr::Const(Scalar::Int(DType::I64, n))
 }
 
 /// The first element of a view.
 fn single(view: &TensorView) -> TensorView {
     TensorView { shape: Vec::new(), strides: Vec::new(), ..view.clone() }
-}
-
-fn zeroed(cx: &mut LowerCx<'_>, name: &str, dtype: DType, shape: &[usize]) -> Result<TensorView, OpError> {
-    let view = scratch(cx, name, dtype, shape)?;
-    cx.elementwise(&view, &[], literal(dtype, 0.0))?;
-    Ok(view)
 }
 
 /// A number that nobody reads.
@@ -264,19 +274,25 @@ fn put_row(cx: &mut LowerCx<'_>, number: &TensorView, row: &TensorView, to: &Ten
     }));
 }
 
-/// Copies the next states over the states. One that lies in the memory of a state first goes elsewhere: states may
-/// change places.
-fn carry(cx: &mut LowerCx<'_>, next: &[TensorView], states: &[TensorView]) -> Result<(), OpError> {
-    let mut from = Vec::with_capacity(next.len());
+/// What is copied over the states at the end of an iteration. What lies in the memory of a state or of the number
+/// of the iteration first goes elsewhere: states may change places.
+fn carried(
+    cx: &mut LowerCx<'_>,
+    next: &[TensorView],
+    states: &[TensorView],
+    number: Option<&TensorView>,
+) -> Result<Vec<(TensorView, TensorView)>, OpError> {
+    let mut pairs = Vec::with_capacity(next.len());
     for (view, state) in next.iter().zip(states) {
-        let in_a_state = states.iter().any(|s| s.operand == view.operand);
-        if in_a_state && !view.same_place(state) {
+        let overwritten = states.iter().chain(number).any(|s| s.operand == view.operand);
+        let from = if overwritten && !view.same_place(state) {
             let aside = scratch(cx, "next state", view.dtype, &view.shape)?;
             cx.copy(view, &aside)?;
-            from.push(aside);
+            aside
         } else {
-            from.push(view.clone());
-        }
+            view.clone()
+        };
+        pairs.push((from, state.clone()));
     }
-    from.iter().zip(states).try_for_each(|(view, state)| cx.copy(view, state))
+    Ok(pairs)
 }

@@ -3,11 +3,14 @@
 use super::builder::{Builder, Decisions};
 use super::region::{Control, Region};
 use super::view::row_major;
-use super::{LowerCx, Run, TensorView, home, layout, order};
+use super::{LowerCx, Run, TensorView, home, layout, nests, order};
 use crate::ir::ValueId;
-use crate::kernel::Operand;
+use crate::kernel::{Kernel, Loops, Nest, Operand};
 use crate::ops::{Graph, OpError};
 use std::collections::BTreeMap;
+
+/// Copies that share a step: as many operands as one layer borrows, at most.
+const MAX_COPIES: usize = 8;
 
 /// An open region; see [`LowerCx::begin_if`].
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +61,19 @@ impl LowerCx<'_> {
                 step.macs = step.macs.saturating_mul(times);
             }
         }
+    }
+
+    /// Copies between views of equal shapes, few steps for all. None may read what another writes.
+    pub fn copy_all(&mut self, pairs: &[(TensorView, TensorView)]) -> Result<(), OpError> {
+        let moves: Vec<_> = pairs.iter().filter(|(from, to)| !from.same_place(to)).collect();
+        for group in moves.chunks(MAX_COPIES) {
+            let nests = group.iter().filter_map(|(from, to)| nests::copy(from, to).transpose());
+            let nests: Vec<Nest> = nests.collect::<Result<_, _>>()?;
+            if !nests.is_empty() {
+                self.push(Kernel::Loops(Loops { nests }));
+            }
+        }
+        Ok(())
     }
 
     /// Lowers a child whose inputs lie at `inputs`, row-major without gaps; where its outputs lie, those that
