@@ -14,6 +14,7 @@ pub mod blob;
 pub mod crew;
 mod doors;
 pub mod epilogue;
+mod epilogue_i8;
 pub mod fault;
 pub mod isa;
 pub mod kernels;

@@ -11,6 +11,10 @@
 
 use crate::isa::LANES;
 
+mod bytes;
+
+pub use bytes::{ConvI8, DepthwiseI8, Requant, Tail};
+
 /// Width of a narrow last panel.
 pub const NARROW: usize = 8;
 

@@ -189,6 +189,47 @@ pub struct DepthwiseSpec {
     pub epilogue: Epilogue,
 }
 
+/// Convolution of unsigned by signed bytes with exact sums of 32 bits, requantized to bytes; also depthwise ones
+/// (`groups == x.channels == y.channels`) and, with one tap, matrix products.
+///
+/// `y = steps(bias[m] + Σ x[n, o·stride + k·dilation - pads, g·icg + i] · w[m, i, k])`, where taps outside
+/// `x.extent` read the input's zero point. Channels are innermost in all views (`c_stride == 1`). Numbers come from
+/// a constant in the layout of [`pack::Requant`](crate::pack::Requant).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConvI8Spec {
+    /// Input; `channels` counts all groups.
+    pub x: View,
+    /// Output; `channels` counts all groups.
+    pub y: View,
+    /// Addend's view, of the output's extents; ignored without [`RequantSteps::add`].
+    pub residual: View,
+    /// Kernel extents.
+    pub kernel: [usize; 3],
+    /// Strides.
+    pub stride: [usize; 3],
+    /// Dilations.
+    pub dilation: [usize; 3],
+    /// Leading pads.
+    pub pads: [usize; 3],
+    /// Groups.
+    pub groups: usize,
+    /// What follows the first rounding.
+    pub steps: RequantSteps,
+}
+
+/// What happens to a sum on its way to a byte, in this order; each step ends with rounding to the nearest integer,
+/// ties to even, and a clamp, and the last adds the zero point:
+/// the channel's factor, always; a factor; an addend; a factor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RequantSteps {
+    /// Another factor behind the first: two quantized steps of a model in one kernel.
+    pub rescale: bool,
+    /// `q·f + (r - zero)·g` with a residual of unsigned bytes; both factors are such that the sum is exact.
+    pub add: bool,
+    /// Another factor behind that.
+    pub last: bool,
+}
+
 /// Matrix product, `f32`: `y[b, m, n] = epilogue(Σ_k a[b, m, k] · w[b, k, n])`.
 ///
 /// `w` is in panels of 16 columns (`pack::gemm`), constant in the blob or packed at run time into

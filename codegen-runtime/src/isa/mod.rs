@@ -49,6 +49,10 @@ pub trait Isa: sealed::Sealed + Copy + Send + Sync + 'static {
     type N: Copy;
     /// 16 lanes of true or false.
     type M: Copy;
+    /// Four unsigned bytes in every lane, as [`Isa::dot`] wants them.
+    type Four: Copy;
+    /// 16 lanes of four signed bytes each, as [`Isa::dot`] wants them.
+    type Rows: Copy;
 
     /// The token, if the CPU has the level. Compares two bytes.
     fn of(detected: Detected) -> Option<Self>;
@@ -168,7 +172,64 @@ pub trait Isa: sealed::Sealed + Copy + Send + Sync + 'static {
     fn sra<const K: u32>(self, a: Self::N) -> Self::N;
     /// `a > b`, signed.
     fn gt_i32(self, a: Self::N, b: Self::N) -> Self::M;
+
+    /// The bytes of `v`, the first in its lowest bits, in every lane.
+    fn four(self, v: u32) -> Self::Four;
+    /// Reads four signed bytes for each of 16 lanes.
+    ///
+    /// # Safety
+    /// `p` is valid for reading 64 values.
+    unsafe fn load_rows(self, p: *const i8) -> Self::Rows;
+    /// `acc` and the products of four bytes each, exact but for wrapping of the sum: no step saturates.
+    fn dot(self, x: Self::Four, w: Self::Rows, acc: Self::N) -> Self::N;
+    /// Reads 16 values.
+    ///
+    /// # Safety
+    /// `p` is valid for reading 16 values; aligned to 4 bytes.
+    #[inline(always)]
+    unsafe fn load_i32(self, p: *const i32) -> Self::N {
+        // SAFETY: passed on; every bit pattern is an `f32`.
+        self.bits(unsafe { self.load(p.cast()) })
+    }
+    /// Reads 16 unsigned bytes as numbers.
+    ///
+    /// # Safety
+    /// `p` is valid for reading 16 values.
+    unsafe fn load_u8(self, p: *const u8) -> Self::N;
+    /// Reads `n ≤ 16` unsigned bytes as numbers; the other lanes are zero.
+    ///
+    /// # Safety
+    /// `p` is valid for reading `n` values.
+    #[inline(always)]
+    unsafe fn load_u8_n(self, p: *const u8, n: usize) -> Self::N {
+        let mut all = [0u8; LANES];
+        for (i, to) in all.iter_mut().enumerate().take(n) {
+            // SAFETY: i < n, and the caller promises n readable values.
+            *to = unsafe { p.add(i).read() };
+        }
+        // SAFETY: the array holds 16 values.
+        unsafe { self.load_u8(all.as_ptr()) }
+    }
+    /// Reads 16 signed bytes as numbers.
+    ///
+    /// # Safety
+    /// `p` is valid for reading 16 values.
+    unsafe fn load_i8(self, p: *const i8) -> Self::N;
+    /// Writes the low bytes of the first `n ≤ 16` lanes.
+    ///
+    /// # Safety
+    /// `p` is valid for writing `n` values.
+    unsafe fn store_bytes(self, p: *mut u8, v: Self::N, n: usize);
+    /// `a · b + acc`, wrapping, of `a` in `0..2¹⁵` and `b` that fits `i16`.
+    fn mul_add_i16(self, a: Self::N, b: Self::N, acc: Self::N) -> Self::N;
+    /// `1.5·2²³` and the nearest integer of the exact product `a · b`, ties to even, where that integer is
+    /// smaller than 2²². Larger products give something beyond every such result on the same side; NaN
+    /// gives NaN or something below.
+    fn round_product(self, a: Self::P, b: Self::P) -> Self::P;
 }
+
+/// What [`Isa::round_product`] gives for zero: from here on, neighbouring `f32` are neighbouring integers.
+pub const ROUND_BASE: f32 = 12_582_912.0;
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,10 @@
 
 use core::marker::PhantomData;
 
-use super::{Detected, Isa, LANES, Level, Task, sealed};
+use super::{Detected, Isa, LANES, Level, ROUND_BASE, Task, sealed};
+
+/// `1.5·2⁵²`: neighbouring `f64` from here on are neighbouring integers.
+const ROUND_LONG: f64 = 6_755_399_441_055_744.0;
 
 /// Names the level of a [`Portable`] token.
 pub trait Tag: sealed::Sealed + Copy + Send + Sync + 'static {
@@ -82,6 +85,8 @@ impl<T: Tag> Isa for Portable<T> {
     type P = [f32; LANES];
     type N = [i32; LANES];
     type M = [bool; LANES];
+    type Four = [u8; 4];
+    type Rows = [[i8; 4]; LANES];
 
     #[inline(always)]
     fn of(detected: Detected) -> Option<Self> {
@@ -310,6 +315,60 @@ impl<T: Tag> Isa for Portable<T> {
     #[inline(always)]
     fn gt_i32(self, a: Self::N, b: Self::N) -> Self::M {
         zip(a, b, |a, b| a > b)
+    }
+
+    #[inline(always)]
+    fn four(self, v: u32) -> Self::Four {
+        v.to_le_bytes()
+    }
+    #[inline(always)]
+    unsafe fn load_rows(self, p: *const i8) -> Self::Rows {
+        // SAFETY: the caller promises 64 readable values.
+        unsafe { p.cast::<[[i8; 4]; LANES]>().read() }
+    }
+    #[inline(always)]
+    fn dot(self, x: Self::Four, w: Self::Rows, acc: Self::N) -> Self::N {
+        core::array::from_fn(
+            #[inline(always)]
+            |i| {
+                let mut sum = 0;
+                for k in 0..4 {
+                    sum += i32::from(x[k]) * i32::from(w[i][k]);
+                }
+                acc[i].wrapping_add(sum)
+            },
+        )
+    }
+    #[inline(always)]
+    unsafe fn load_u8(self, p: *const u8) -> Self::N {
+        // SAFETY: the caller promises 16 readable values.
+        map(unsafe { p.cast::<[u8; LANES]>().read() }, i32::from)
+    }
+    #[inline(always)]
+    unsafe fn load_i8(self, p: *const i8) -> Self::N {
+        // SAFETY: the caller promises 16 readable values.
+        map(unsafe { p.cast::<[i8; LANES]>().read() }, i32::from)
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, p: *mut u8, v: Self::N, n: usize) {
+        for i in 0..n.min(LANES) {
+            // SAFETY: i < n, and the caller promises n writable values.
+            unsafe { p.add(i).write(v[i] as u8) }
+        }
+    }
+    #[inline(always)]
+    fn mul_add_i16(self, a: Self::N, b: Self::N, acc: Self::N) -> Self::N {
+        self.add_i32(acc, zip(a, b, i32::wrapping_mul))
+    }
+    #[inline(always)]
+    fn round_product(self, a: Self::P, b: Self::P) -> Self::P {
+        zip(a, b, |a, b| {
+            // Exact; at most 2²², so that adding rounds to integers.
+            let product = f64::from(a) * f64::from(b);
+            let most = if product > -4_194_304.0 { product } else { -4_194_304.0 };
+            let product = if most < 4_194_303.0 { most } else { 4_194_303.0 };
+            ((product + ROUND_LONG) - ROUND_LONG) as f32 + ROUND_BASE
+        })
     }
 }
 

@@ -102,6 +102,67 @@ impl Task for Operations {
         unsafe { isa.store_first::<8>(out.as_mut_ptr(), isa.load_first::<8>(B.as_ptr())) };
         assert_eq!(out[..8], B[..8]);
         assert_eq!(out[8..], [9.0; 8]);
+        bytes(isa);
+        products(isa);
+    }
+}
+
+/// Bytes in and out, and their products.
+#[inline(always)]
+fn bytes<I: Isa>(isa: I) {
+    let ints = |n: I::N| isa.to_array(isa.from_bits(n)).map(|v| v.to_bits() as i32);
+    let w: [i8; 64] = core::array::from_fn(|i| if i % 5 == 0 { -128 } else { (i * 37 % 251) as u8 as i8 });
+    for x in [[255u8; 4], [1, 2, 3, 4], [255, 0, 128, 7]] {
+        // SAFETY: the array holds 64 values.
+        let rows = unsafe { isa.load_rows(w.as_ptr()) };
+        let got = ints(isa.dot(isa.four(u32::from_le_bytes(x)), rows, isa.splat_i32(1000)));
+        for i in 0..LANES {
+            let want: i32 = (0..4).map(|k| i32::from(x[k]) * i32::from(w[4 * i + k])).sum();
+            assert_eq!(got[i], want + 1000, "dot lane {i} at {}", I::LEVEL.name());
+        }
+    }
+    let x: [u8; LANES] = core::array::from_fn(|i| (255 - 17 * i) as u8);
+    // SAFETY: the arrays hold 16 values and more.
+    let (x16, w16) = unsafe { (isa.load_u8(x.as_ptr()), isa.load_i8(w.as_ptr())) };
+    assert_eq!(ints(x16), x.map(i32::from));
+    let got = ints(isa.mul_add_i16(x16, w16, isa.splat_i32(-5)));
+    assert_eq!(got, core::array::from_fn(|i| i32::from(x[i]) * i32::from(w[i]) - 5));
+    for n in 0..=LANES {
+        let mut out = [9u8; LANES];
+        // SAFETY: both arrays hold 16 values, and n ≤ 16.
+        let some = unsafe { isa.load_u8_n(x.as_ptr(), n) };
+        // SAFETY: as above.
+        unsafe { isa.store_bytes(out.as_mut_ptr(), isa.add_i32(x16, isa.splat_i32(256)), n) };
+        for i in 0..LANES {
+            assert_eq!(ints(some)[i], if i < n { i32::from(x[i]) } else { 0 });
+            assert_eq!(out[i], if i < n { x[i] } else { 9 });
+        }
+    }
+}
+
+/// Rounded products against `f64`, around ties and beyond the range.
+#[inline(always)]
+fn products<I: Isa>(isa: I) {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    for round in 0..2000 {
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        let a: [f32; LANES] = core::array::from_fn(|_| (next() >> 40) as i32 as f32 - 8_388_608.0);
+        let b: [f32; LANES] = core::array::from_fn(|i| match i % 4 {
+            0 => 1.0 / (1 << (next() % 24)) as f32,
+            1 => (next() >> 40) as f32 / 1e14,
+            _ => (next() >> 40) as f32 / (1u64 << (30 + next() % 20)) as f32,
+        });
+        let got = isa.to_array(isa.round_product(isa.from_array(a), isa.from_array(b)));
+        for i in 0..LANES {
+            let want = (f64::from(a[i]) * f64::from(b[i])).round_ties_even().clamp(-70_000.0, 70_000.0);
+            let got = (got[i] - ROUND_BASE).clamp(-70_000.0, 70_000.0);
+            assert_eq!(f64::from(got), want, "{} · {} in round {round} at {}", a[i], b[i], I::LEVEL.name());
+        }
     }
 }
 

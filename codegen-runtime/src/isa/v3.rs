@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use super::{Detected, Isa, LANES, Level, Task, sealed};
+use super::{Detected, Isa, LANES, Level, ROUND_BASE, Task, sealed};
 
 /// Proof that the CPU has AVX2, FMA and F16C.
 #[derive(Debug, Clone, Copy)]
@@ -83,6 +83,10 @@ impl Isa for V3 {
     type N = [__m256i; 2];
     /// All bits of a true lane are set.
     type M = [__m256; 2];
+    /// Bytes 0 and 2, bytes 1 and 3, each widened to 16 bits.
+    type Four = [__m256i; 2];
+    /// The same for lanes 0 to 7 and 8 to 15.
+    type Rows = [[__m256i; 2]; 2];
 
     #[inline(always)]
     fn of(detected: Detected) -> Option<Self> {
@@ -299,5 +303,77 @@ impl Isa for V3 {
     #[inline(always)]
     fn gt_i32(self, a: Self::N, b: Self::N) -> Self::M {
         self.from_bits(both!(_mm256_cmpgt_epi32, a, b))
+    }
+
+    #[inline(always)]
+    fn four(self, v: u32) -> Self::Four {
+        let all = op!(_mm256_set1_epi32(v as i32));
+        [op!(_mm256_and_si256(all, _mm256_set1_epi16(0xff))), op!(_mm256_srli_epi16::<8>(all))]
+    }
+    #[inline(always)]
+    unsafe fn load_rows(self, p: *const i8) -> Self::Rows {
+        // SAFETY: the caller promises 64 readable values.
+        let halves = unsafe { [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(32).cast())] };
+        halves.map(
+            #[inline(always)]
+            |v| [op!(_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(v))), op!(_mm256_srai_epi16::<8>(v))],
+        )
+    }
+    #[inline(always)]
+    fn dot(self, x: Self::Four, w: Self::Rows, acc: Self::N) -> Self::N {
+        // Bytes widened to 16 bits, as their products would saturate those.
+        core::array::from_fn(
+            #[inline(always)]
+            |i| {
+                let even = op!(_mm256_madd_epi16(x[0], w[i][0]));
+                let odd = op!(_mm256_madd_epi16(x[1], w[i][1]));
+                op!(_mm256_add_epi32(acc[i], _mm256_add_epi32(even, odd)))
+            },
+        )
+    }
+    #[inline(always)]
+    unsafe fn load_u8(self, p: *const u8) -> Self::N {
+        // SAFETY: the caller promises 16 readable values.
+        let all = unsafe { _mm_loadu_si128(p.cast()) };
+        [op!(_mm256_cvtepu8_epi32(all)), op!(_mm256_cvtepu8_epi32(_mm_srli_si128::<8>(all)))]
+    }
+    #[inline(always)]
+    unsafe fn load_i8(self, p: *const i8) -> Self::N {
+        // SAFETY: the caller promises 16 readable values.
+        let all = unsafe { _mm_loadu_si128(p.cast()) };
+        [op!(_mm256_cvtepi8_epi32(all)), op!(_mm256_cvtepi8_epi32(_mm_srli_si128::<8>(all)))]
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, p: *mut u8, v: Self::N, n: usize) {
+        let low = op!(_mm256_set1_epi32(0xff));
+        // 0..8 and 8..16 as words, in the order 0..4, 8..12, 4..8, 12..16.
+        let words = op!(_mm256_packus_epi32(_mm256_and_si256(v[0], low), _mm256_and_si256(v[1], low)));
+        let words = op!(_mm256_permute4x64_epi64::<0b11_01_10_00>(words));
+        let halves = op!((_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words)));
+        let bytes = op!(_mm_packus_epi16(halves.0, halves.1));
+        if n >= LANES {
+            // SAFETY: the caller promises 16 writable values.
+            unsafe { _mm_storeu_si128(p.cast(), bytes) }
+        } else {
+            let mut all = [0u8; LANES];
+            // SAFETY: the array holds 16 values.
+            unsafe { _mm_storeu_si128(all.as_mut_ptr().cast(), bytes) };
+            for (i, &byte) in all.iter().enumerate().take(n) {
+                // SAFETY: i < n, and the caller promises n writable values.
+                unsafe { p.add(i).write(byte) }
+            }
+        }
+    }
+    #[inline(always)]
+    fn mul_add_i16(self, a: Self::N, b: Self::N, acc: Self::N) -> Self::N {
+        // The upper half of each lane of `a` is zero, so that its product is nothing.
+        core::array::from_fn(
+            #[inline(always)]
+            |i| op!(_mm256_add_epi32(acc[i], _mm256_madd_epi16(a[i], b[i]))),
+        )
+    }
+    #[inline(always)]
+    fn round_product(self, a: Self::P, b: Self::P) -> Self::P {
+        self.fmadd(a, b, self.splat(ROUND_BASE))
     }
 }

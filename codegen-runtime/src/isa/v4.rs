@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use super::{Detected, Isa, LANES, Level, Task, sealed};
+use super::{Detected, Isa, LANES, Level, ROUND_BASE, Task, sealed};
 
 /// Proof that the CPU has AVX-512 F, BW, DQ, VL and VNNI, and all that [`V3`](super::V3) has.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +36,8 @@ impl Isa for V4 {
     type P = __m512;
     type N = __m512i;
     type M = __mmask16;
+    type Four = __m512i;
+    type Rows = __m512i;
 
     #[inline(always)]
     fn of(detected: Detected) -> Option<Self> {
@@ -249,5 +251,55 @@ impl Isa for V4 {
     #[inline(always)]
     fn gt_i32(self, a: __m512i, b: __m512i) -> __mmask16 {
         op!(_mm512_cmpgt_epi32_mask(a, b))
+    }
+
+    #[inline(always)]
+    fn four(self, v: u32) -> __m512i {
+        op!(_mm512_set1_epi32(v as i32))
+    }
+    #[inline(always)]
+    unsafe fn load_rows(self, p: *const i8) -> __m512i {
+        // SAFETY: the caller promises 64 readable values.
+        unsafe { _mm512_loadu_si512(p.cast()) }
+    }
+    #[inline(always)]
+    fn dot(self, x: __m512i, w: __m512i, acc: __m512i) -> __m512i {
+        op!(_mm512_dpbusd_epi32(acc, x, w))
+    }
+    #[inline(always)]
+    unsafe fn load_u8(self, p: *const u8) -> __m512i {
+        // SAFETY: the caller promises 16 readable values.
+        unsafe { _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn load_u8_n(self, p: *const u8, n: usize) -> __m512i {
+        // SAFETY: the caller promises n readable values, and masked lanes are not touched.
+        unsafe { _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(first(n), p.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn load_i8(self, p: *const i8) -> __m512i {
+        // SAFETY: the caller promises 16 readable values.
+        unsafe { _mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, p: *mut u8, v: __m512i, n: usize) {
+        let bytes = op!(_mm512_cvtepi32_epi8(v));
+        // SAFETY: the caller promises n writable values, and masked lanes are not touched.
+        unsafe {
+            if n >= LANES {
+                _mm_storeu_si128(p.cast(), bytes);
+            } else {
+                _mm_mask_storeu_epi8(p.cast(), first(n), bytes);
+            }
+        }
+    }
+    #[inline(always)]
+    fn mul_add_i16(self, a: __m512i, b: __m512i, acc: __m512i) -> __m512i {
+        // The upper half of each lane of `a` is zero, so that its product is nothing.
+        op!(_mm512_dpwssd_epi32(acc, a, b))
+    }
+    #[inline(always)]
+    fn round_product(self, a: __m512, b: __m512) -> __m512 {
+        self.fmadd(a, b, self.splat(ROUND_BASE))
     }
 }

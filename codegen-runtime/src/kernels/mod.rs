@@ -3,8 +3,11 @@
 
 pub mod conv;
 mod conv_body;
+pub mod conv_i8;
+mod conv_i8_body;
 pub mod depthwise;
 mod depthwise_body;
+pub mod depthwise_i8;
 pub mod layer;
 pub mod matmul;
 mod matmul_body;

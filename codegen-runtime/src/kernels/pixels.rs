@@ -51,11 +51,13 @@ pub(crate) struct Pixels<const P: usize> {
     pub(crate) count: usize,
     /// Whether all have the same taps inside the image.
     pub(crate) uniform: bool,
+    /// Whether that is all taps.
+    pub(crate) whole: bool,
     /// Those taps, `first..last` along each axis.
     pub(crate) taps: [(usize, usize); 3],
     /// Elements from the input's first to each pixel's tap 0, which may lie in front of it.
     pub(crate) x: [isize; P],
-    /// Coordinates of each pixel's tap 0, wrapping below 0.
+    /// Coordinates of each pixel's tap 0, wrapping below 0; only where some tap is outside of the image.
     pub(crate) corner: [[usize; 3]; P],
     /// Elements from the output's first to each pixel.
     pub(crate) y: [usize; P],
@@ -67,6 +69,7 @@ impl<const P: usize> Pixels<P> {
     pub(crate) const EMPTY: Self = Pixels {
         count: 0,
         uniform: true,
+        whole: true,
         taps: [(0, 0); 3],
         x: [0; P],
         corner: [[0; 3]; P],
@@ -152,6 +155,7 @@ impl Geometry {
         tile.count = if left < most { left } else { most };
         let rows = self.row_taps(d, h);
         let across = (0, self.window.kernel[2]);
+        let all_rows = rows == [(0, self.window.kernel[0]), (0, self.window.kernel[1])];
         if w + P <= width {
             // All in one row: everything moves by one step from pixel to pixel.
             let at = [n, d, h, w];
@@ -166,9 +170,10 @@ impl Geometry {
             }
             let inside = self.inside.0 <= w && w + P <= self.inside.1;
             tile.uniform = inside || P == 1;
+            tile.whole = inside && all_rows;
             tile.taps =
                 [rows[0], rows[1], if inside { across } else { self.window.taps(2, w, self.image[2]) }];
-            if !tile.uniform {
+            if !tile.whole {
                 for p in 0..P {
                     tile.corner[p] = [corner[0], corner[1], corner[2].wrapping_add(p * step)];
                 }
@@ -199,6 +204,7 @@ impl Geometry {
                 }
             }
         }
+        tile.whole = tile.uniform && all_rows;
         if P == 1 {
             tile.taps[2] = self.window.taps(2, w, self.image[2]);
         }

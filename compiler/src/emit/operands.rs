@@ -74,11 +74,11 @@ impl<'a> Operands<'a> {
         }
     }
 
-    /// [`Operands::name`], or the absence of an operand of type `f32`.
-    pub(super) fn name_or_absent(&self, operand: Option<Operand>) -> TokenStream {
+    /// [`Operands::name`], or the absence of an operand of elements `element`.
+    pub(super) fn name_or_absent(&self, operand: Option<Operand>, element: &TokenStream) -> TokenStream {
         match operand {
             Some(operand) => self.name(operand),
-            None => quote!(rt::Absent<f32>),
+            None => quote!(rt::Absent<#element>),
         }
     }
 

@@ -10,8 +10,8 @@ pub mod loops;
 use crate::ir::DType;
 pub use edgec_runtime::spec;
 use edgec_runtime::spec::{
-    ConvSpec, DepthwiseSpec, MatMulSpec, NormSpec, PackSpec, PoolSpec, SoftmaxSpec, WinogradInputSpec,
-    WinogradOutputSpec,
+    ConvI8Spec, ConvSpec, DepthwiseSpec, MatMulSpec, NormSpec, PackSpec, PoolSpec, SoftmaxSpec,
+    WinogradInputSpec, WinogradOutputSpec,
 };
 pub use loops::{Access, Loops, Nest};
 
@@ -101,6 +101,10 @@ pub enum Kernel {
         /// Output.
         y: Operand,
     },
+    /// Convolution of bytes, requantized; with one tap also matrix products.
+    ConvI8(Bytes),
+    /// Depthwise convolution of bytes, requantized.
+    DepthwiseI8(Bytes),
     /// Matrix product with packed right-hand side.
     MatMul {
         /// Extents and options.
@@ -180,6 +184,23 @@ pub enum Kernel {
     Routine(Routine),
 }
 
+/// A convolution of bytes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bytes {
+    /// Extents and options.
+    pub spec: ConvI8Spec,
+    /// Input, unsigned.
+    pub x: Operand,
+    /// Weights, signed (`pack::ConvI8` or `pack::DepthwiseI8`).
+    pub w: Operand,
+    /// Biases, factors and bounds (`pack::Requant`).
+    pub numbers: Operand,
+    /// Addend of the output's shape, unsigned.
+    pub residual: Option<Operand>,
+    /// Output, of either sign.
+    pub y: Operand,
+}
+
 /// Call of `rt::routines::<module>::<function>(reads…, writes…, params…)`.
 ///
 /// Reads come as `&[T; LEN]`, writes as `&mut [T; LEN]`, parameters as literals.
@@ -214,6 +235,8 @@ impl Kernel {
         match self {
             Kernel::Conv { .. } => "Conv",
             Kernel::Depthwise { .. } => "Depthwise",
+            Kernel::ConvI8(_) => "ConvI8",
+            Kernel::DepthwiseI8(_) => "DepthwiseI8",
             Kernel::MatMul { .. } => "MatMul",
             Kernel::Pool { .. } => "Pool",
             Kernel::Softmax { .. } => "Softmax",
@@ -235,6 +258,9 @@ impl Kernel {
         match self {
             Kernel::Conv { x, w, epilogue, .. } | Kernel::Depthwise { x, w, epilogue, .. } => {
                 with_epilogue(&[*x, *w], epilogue)
+            }
+            Kernel::ConvI8(k) | Kernel::DepthwiseI8(k) => {
+                [k.x, k.w, k.numbers].into_iter().chain(k.residual).collect()
             }
             Kernel::MatMul { a, w, epilogue, .. } => with_epilogue(&[*a, *w], epilogue),
             Kernel::WinogradOutput { x, epilogue, .. } => with_epilogue(&[*x], epilogue),
@@ -260,6 +286,7 @@ impl Kernel {
             | Kernel::Pack { y, .. }
             | Kernel::WinogradInput { y, .. }
             | Kernel::WinogradOutput { y, .. } => vec![*y],
+            Kernel::ConvI8(k) | Kernel::DepthwiseI8(k) => vec![k.y],
             Kernel::Loops(loops) => loops.writes(),
             Kernel::Routine(r) => r.writes.clone(),
         }
@@ -272,6 +299,8 @@ impl Kernel {
             Kernel::Routine(r) => r.fallible,
             Kernel::Conv { .. }
             | Kernel::Depthwise { .. }
+            | Kernel::ConvI8(_)
+            | Kernel::DepthwiseI8(_)
             | Kernel::MatMul { .. }
             | Kernel::Pool { .. }
             | Kernel::Softmax { .. }

@@ -169,6 +169,13 @@ pub fn of_kernel(kernel: &Kernel, len: impl Fn(Operand) -> usize) -> Vec<Touch> 
             list.push(write(*y, of_spatial(&spec.y)));
             list
         }
+        Kernel::ConvI8(k) | Kernel::DepthwiseI8(k) => {
+            let mut list = vec![read(k.x, of_spatial(&k.spec.x)), read(k.w, all(k.w))];
+            list.push(read(k.numbers, all(k.numbers)));
+            list.extend(k.residual.map(|o| read(o, of_spatial(&k.spec.residual))));
+            list.push(write(k.y, of_spatial(&k.spec.y)));
+            list
+        }
         Kernel::MatMul { spec, a, w, epilogue: e, y } => {
             let [left, result, residual] = of_matmul(spec);
             let mut list = vec![read(*a, left), read(*w, all(*w))];

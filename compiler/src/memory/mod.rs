@@ -156,6 +156,7 @@ fn residual_in_place(kernel: Option<&Kernel>, r: &Bytes, w: &Bytes) -> bool {
             (x, epilogue.residual)
         }
         Some(Kernel::MatMul { a, epilogue, .. }) => (a, epilogue.residual),
+        Some(Kernel::ConvI8(k) | Kernel::DepthwiseI8(k)) => (&k.x, k.residual),
         _ => return false,
     };
     residual == Some(Operand::Buffer(r.buffer))

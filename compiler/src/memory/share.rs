@@ -76,14 +76,19 @@ fn rules(kernel: &Kernel) -> Vec<(Operand, Operand, Rule)> {
         Kernel::Conv { spec, x, epilogue, y, .. } => {
             let lead = few_rows(&spec.y).then(|| kernels::conv::safe_lead(spec)).flatten();
             let lead = at_least(lead, *x, *y);
-            let r = residual(epilogue, spec.epilogue.residual, &spec.residual, &spec.y, *y);
+            let r = residual(epilogue, spec.epilogue.residual, &spec.residual, &spec.y, *y, size_of::<f32>());
             lead.into_iter().chain(r).collect()
         }
         Kernel::Depthwise { spec, x, epilogue, y, .. } => {
             let lead = few_rows(&spec.y).then(|| kernels::depthwise::safe_lead(spec)).flatten();
             let lead = at_least(lead, *x, *y);
-            let r = residual(epilogue, spec.epilogue.residual, &spec.residual, &spec.y, *y);
+            let r = residual(epilogue, spec.epilogue.residual, &spec.residual, &spec.y, *y, size_of::<f32>());
             lead.into_iter().chain(r).collect()
+        }
+        Kernel::ConvI8(k) | Kernel::DepthwiseI8(k) => {
+            let kind = if k.spec.steps.add { Residual::Before } else { Residual::None };
+            let operands = EpilogueOperands { residual: k.residual, ..EpilogueOperands::default() };
+            residual(&operands, kind, &k.spec.residual, &k.spec.y, k.y, size_of::<u8>()).into_iter().collect()
         }
         Kernel::MatMul { spec, a, epilogue, y, .. } => {
             let few = spec.batch.saturating_mul(spec.m) <= MOST_ROWS;
@@ -97,7 +102,9 @@ fn rules(kernel: &Kernel) -> Vec<(Operand, Operand, Rule)> {
         Kernel::Softmax { x, y, .. } | Kernel::Norm { x, y, .. } => vec![(*x, *y, Rule::Exactly(0))],
         Kernel::Loops(loops) => in_place(loops),
         Kernel::WinogradOutput { spec, epilogue, y, .. } => {
-            residual(epilogue, spec.epilogue.residual, &spec.residual, &spec.y, *y).into_iter().collect()
+            residual(epilogue, spec.epilogue.residual, &spec.residual, &spec.y, *y, size_of::<f32>())
+                .into_iter()
+                .collect()
         }
         Kernel::Pack { .. } | Kernel::WinogradInput { .. } | Kernel::Routine(_) => Vec::new(),
     }
@@ -110,10 +117,11 @@ fn residual(
     r: &View,
     y: &View,
     written: Operand,
+    size: usize,
 ) -> Option<(Operand, Operand, Rule)> {
     let same = r.n_stride == y.n_stride && r.strides == y.strides && r.c_stride == y.c_stride;
     (same && kind != Residual::None).then_some(())?;
-    Some((operands.residual?, written, behind(r.offset, y.offset, size_of::<f32>())?))
+    Some((operands.residual?, written, behind(r.offset, y.offset, size)?))
 }
 
 fn matmul_residual(

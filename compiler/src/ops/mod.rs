@@ -82,6 +82,8 @@ mod pick;
 pub mod pool;
 mod pool_lower;
 mod product;
+pub mod product_i8;
+mod product_i8_lower;
 pub mod qattention;
 pub mod qgemm;
 mod qlinear;
@@ -98,6 +100,7 @@ mod recurrent_lower;
 #[cfg(test)]
 mod recurrent_tests;
 pub mod reduce;
+pub mod requant;
 pub mod requantize;
 pub mod reshape;
 pub mod resize;
@@ -217,6 +220,7 @@ define_ops! {
         Branch => branch::Branch,
         Elementwise => elementwise::Elementwise,
         Loop => loop_::Loop,
+        ProductI8 => product_i8::ProductI8,
     }
     composite {
         contrib_attention::ContribAttention,

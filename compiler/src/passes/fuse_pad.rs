@@ -48,13 +48,13 @@ impl Pass for FusePad {
 }
 
 /// What a Pad adds.
-struct Rim {
+pub(super) struct Rim {
     /// What it reads.
-    x: ValueId,
+    pub(super) x: ValueId,
     /// Leading and trailing pads of the spatial axes.
     pads: Vec<(usize, usize)>,
     /// The value.
-    fill: f64,
+    pub(super) fill: f64,
 }
 
 fn fuse(graph: &mut Editor<'_>, id: NodeId, at: NodeId) -> Result<&'static str, String> {
@@ -110,7 +110,7 @@ fn fuse(graph: &mut Editor<'_>, id: NodeId, at: NodeId) -> Result<&'static str, 
 }
 
 /// What a Pad adds, or why that is no padding of a window.
-fn rim(graph: &Graph, node: &Node) -> Result<Rim, String> {
+pub(super) fn rim(graph: &Graph, node: &Node) -> Result<Rim, String> {
     let OpKind::Pad(pad) = &node.op else { return Err("it is no Pad".to_owned()) };
     if pad.mode != PadMode::Constant {
         return Err("it repeats values of the operand".to_owned());
@@ -133,7 +133,7 @@ fn rim(graph: &Graph, node: &Node) -> Result<Rim, String> {
 }
 
 /// The window with the rim in its pads, and its taps over the padded and over the plain operand.
-fn widened(
+pub(super) fn widened(
     graph: &Graph,
     window: &Window,
     rim: &Rim,

@@ -43,6 +43,7 @@ mod fuse_elementwise;
 mod fuse_pad;
 mod fuse_residual;
 mod fuse_scale;
+mod integer;
 mod log;
 mod matching;
 mod product;
@@ -132,6 +133,18 @@ pub const FUSION: &[Stage] = &[
             // Before the activation, which may follow the residual.
             &fuse_residual::FuseResidual,
             &fuse_activation::FuseActivation,
+            &dead_code::DeadCode,
+        ],
+    ),
+    Stage::Fixpoint(
+        "integer",
+        &[
+            // Before the products, which take the padding of integers along.
+            &integer::moves::IntegerMoves,
+            // Before the products, too, which read unsigned bytes.
+            &integer::unsigned::UnsignedBytes,
+            // Behind the epilogues: bias and clamp stand in them.
+            &integer::products::IntegerProducts,
             &dead_code::DeadCode,
         ],
     ),

@@ -352,6 +352,11 @@ fn kernel_macs(kernel: &Kernel) -> Option<u64> {
             Some(points(&spec.y).saturating_mul(taps))
         }
         Kernel::Depthwise { spec, .. } => Some(points(&spec.y).saturating_mul(product(&spec.kernel))),
+        Kernel::ConvI8(k) | Kernel::DepthwiseI8(k) => {
+            let spec = &k.spec;
+            let taps = product(&spec.kernel).saturating_mul((spec.x.channels / spec.groups.max(1)) as u64);
+            Some(points(&spec.y).saturating_mul(taps))
+        }
         Kernel::MatMul { spec, .. } => Some(product(&[spec.batch, spec.m, spec.n, spec.k])),
         Kernel::Pool { .. }
         | Kernel::Softmax { .. }

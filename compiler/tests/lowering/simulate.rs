@@ -236,6 +236,7 @@ fn execute(m: &mut Memory, kernel: &Kernel) {
                 }
             }
         }
+        Kernel::ConvI8(_) | Kernel::DepthwiseI8(_) => panic!("bytes are compared whole, with generated code"),
         Kernel::WinogradInput { spec, x, y } => winograd_input(m, spec, *x, *y),
         Kernel::WinogradOutput { spec, x, epilogue, y } => winograd_output(m, spec, [*x, *y], epilogue),
         Kernel::Routine(r) => routine(m, r),

@@ -2,6 +2,7 @@
 
 mod access;
 mod affine;
+mod bytes;
 mod conv;
 mod depthwise;
 mod expr;
@@ -83,9 +84,14 @@ impl StepCx<'_> {
         let own = self.shapes.own(self.index);
         let items = quote!(const SPEC: rt::spec::#spec = #value; #own);
         let (stated, shape) = self.shapes.state(quote!(#spec), items, module, name);
+        // Operands that may be absent are of the type that the kernel computes in.
+        let element = match kernel {
+            Kernel::ConvI8(_) | Kernel::DepthwiseI8(_) => quote!(u8),
+            _ => quote!(f32),
+        };
         let types = types.iter().map(|(role, operand)| {
             let role = names::ident(role);
-            let operand = self.operands.name_or_absent(*operand);
+            let operand = self.operands.name_or_absent(*operand, &element);
             quote!(type #role = #operand;)
         });
         Ok(Parts {
@@ -119,6 +125,8 @@ pub(super) fn layer(
         Kernel::Depthwise { spec, x, w, epilogue, y } => {
             depthwise::parts(&cx, kernel, spec, [*x, *w, *y], epilogue)?
         }
+        Kernel::ConvI8(k) => bytes::parts(&cx, kernel, k, "conv_i8", "ConvI8Layer")?,
+        Kernel::DepthwiseI8(k) => bytes::parts(&cx, kernel, k, "depthwise_i8", "DepthwiseI8Layer")?,
         Kernel::MatMul { spec, a, w, epilogue, y } => {
             matmul::parts(&cx, kernel, spec, [*a, *w, *y], epilogue)?
         }
@@ -193,10 +201,11 @@ fn nothing_written() -> EmitError {
 
 /// Types of the operands that decide a layer's work, in memory order.
 fn inputs(kernel: &Kernel) -> String {
-    let image = |v: &crate::kernel::spec::View| {
+    let of = |dtype: &str, v: &crate::kernel::spec::View| {
         let [d, h, w] = v.extent;
-        format!("f32[{}, {d}, {h}, {w}, {}]", v.batch, v.channels)
+        format!("{dtype}[{}, {d}, {h}, {w}, {}]", v.batch, v.channels)
     };
+    let image = |v: &crate::kernel::spec::View| of("f32", v);
     match kernel {
         Kernel::Conv { spec, .. } => {
             let [d, h, w] = spec.kernel;
@@ -206,6 +215,11 @@ fn inputs(kernel: &Kernel) -> String {
         Kernel::Depthwise { spec, .. } => {
             let [d, h, w] = spec.kernel;
             format!("{}` * `f32[{}, {d}, {h}, {w}]", image(&spec.x), spec.y.channels)
+        }
+        Kernel::ConvI8(k) | Kernel::DepthwiseI8(k) => {
+            let [d, h, w] = k.spec.kernel;
+            let ic = k.spec.x.channels.checked_div(k.spec.groups).unwrap_or(0);
+            format!("{}` * `i8[{}, {d}, {h}, {w}, {ic}]", of("u8", &k.spec.x), k.spec.y.channels)
         }
         Kernel::MatMul { spec, .. } => {
             let (b, m, n, k) = (spec.batch, spec.m, spec.n, spec.k);

@@ -90,6 +90,9 @@ fn same_spec(a: &Kernel, b: &Kernel) -> bool {
     match (a, b) {
         (Kernel::Conv { spec: a, .. }, Kernel::Conv { spec: b, .. }) => a == b,
         (Kernel::Depthwise { spec: a, .. }, Kernel::Depthwise { spec: b, .. }) => a == b,
+        (Kernel::ConvI8(a), Kernel::ConvI8(b)) | (Kernel::DepthwiseI8(a), Kernel::DepthwiseI8(b)) => {
+            a.spec == b.spec
+        }
         (Kernel::MatMul { spec: a, .. }, Kernel::MatMul { spec: b, .. }) => a == b,
         (Kernel::Pool { spec: a, .. }, Kernel::Pool { spec: b, .. }) => a == b,
         _ => false,
@@ -114,6 +117,14 @@ fn gain(kernel: &Kernel) -> Option<u64> {
         }
         Kernel::Depthwise { spec, .. } => {
             Some(pixels(&spec.y).saturating_mul(panels(spec.y.channels)).saturating_mul(VECTOR))
+        }
+        Kernel::ConvI8(k) => {
+            let group = k.spec.y.channels.checked_div(k.spec.groups).unwrap_or(0);
+            let panels = panels(group).saturating_mul(k.spec.groups as u64);
+            Some(tiles(pixels(&k.spec.y), panels))
+        }
+        Kernel::DepthwiseI8(k) => {
+            Some(pixels(&k.spec.y).saturating_mul(panels(k.spec.y.channels)).saturating_mul(VECTOR))
         }
         // A single row waits for the weights.
         Kernel::MatMul { spec, .. } if spec.m > 1 => {

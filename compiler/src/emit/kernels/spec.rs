@@ -5,8 +5,8 @@ use quote::quote;
 
 use crate::emit::format::{float32, size};
 use crate::kernel::spec::{
-    Activation, ConvSpec, DepthwiseSpec, Epilogue, MatMulSpec, NormKind, NormSpec, PackSpec, PoolKind,
-    PoolSpec, Residual, Scale, SoftmaxSpec, View, WinogradInputSpec, WinogradOutputSpec,
+    Activation, ConvI8Spec, ConvSpec, DepthwiseSpec, Epilogue, MatMulSpec, NormKind, NormSpec, PackSpec,
+    PoolKind, PoolSpec, Residual, Scale, SoftmaxSpec, View, WinogradInputSpec, WinogradOutputSpec,
 };
 
 fn triple(v: [usize; 3]) -> TokenStream {
@@ -109,6 +109,18 @@ pub(super) fn depthwise(s: &DepthwiseSpec) -> TokenStream {
         x: #x, y: #y, residual: #residual,
         kernel: #kernel, stride: #stride, dilation: #dilation, pads: #pads, multiplier: #multiplier,
         epilogue: #epilogue,
+    })
+}
+
+pub(super) fn bytes(s: &ConvI8Spec) -> TokenStream {
+    let (x, y, residual) = (view(&s.x), view(&s.y), view(&s.residual));
+    let [kernel, stride, dilation, pads] = [s.kernel, s.stride, s.dilation, s.pads].map(triple);
+    let groups = size(s.groups);
+    let (rescale, add, last) = (s.steps.rescale, s.steps.add, s.steps.last);
+    quote!(rt::spec::ConvI8Spec {
+        x: #x, y: #y, residual: #residual,
+        kernel: #kernel, stride: #stride, dilation: #dilation, pads: #pads, groups: #groups,
+        steps: rt::spec::RequantSteps { rescale: #rescale, add: #add, last: #last },
     })
 }
 

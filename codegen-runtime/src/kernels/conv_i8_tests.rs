@@ -1,0 +1,199 @@
+//! Convolutions of bytes, plain and depthwise, at every level against plain loops, bit for bit.
+
+use std::vec;
+use std::vec::Vec;
+
+use super::*;
+use crate::kernels::depthwise_i8;
+use crate::kernels::testing::{EachLevel, Random, coordinates, each_level, element};
+use crate::pack::Tail;
+use crate::spec::{RequantSteps, View};
+
+struct Case {
+    spec: ConvI8Spec,
+    depthwise: bool,
+    x: Vec<u8>,
+    packed: Vec<i8>,
+    numbers: Vec<i32>,
+    residual: Vec<u8>,
+    want: Vec<u8>,
+}
+
+/// `RNE(a · b)` within bounds.
+fn rounded(a: f32, b: f32, low: f32, high: f32) -> f32 {
+    (f64::from(a) * f64::from(b)).round_ties_even().clamp(f64::from(low), f64::from(high)) as f32
+}
+
+impl Case {
+    fn new(spec: ConvI8Spec, random: &mut Random) -> Case {
+        let depthwise = spec.groups == spec.x.channels && spec.groups == spec.y.channels && spec.groups > 1;
+        let layout = weights(&spec);
+        let w: Vec<i8> = (0..layout.plain_len()).map(|_| random.below(256) as u8 as i8).collect();
+        let mut packed = vec![0; layout.packed_len()];
+        layout.pack(&w, &mut packed).unwrap();
+        let mut words = numbers(&spec);
+        if depthwise {
+            packed = vec![0; depthwise_i8::weights(&spec).packed_len()];
+            depthwise_i8::weights(&spec).pack(&w, &mut packed).unwrap();
+            words = depthwise_i8::vectors(&spec);
+        }
+        let bias: Vec<i32> = (0..spec.y.channels).map(|_| random.below(20_001) as i32 - 10_000).collect();
+        let scale: Vec<f32> = (0..spec.y.channels).map(|_| (random.below(999) + 1) as f32 / 5e4).collect();
+        let tail = Tail {
+            fill: random.below(256) as u8,
+            first: [-100.0, 127.0],
+            rescale: [0.73, -60.0, 90.0],
+            add: [20_000.0 / 16384.0, 9_000.0 / 16384.0, -9_000.0 * 7.0 / 16384.0, -70.0, 127.0],
+            last: [1.31, -50.0, 77.0],
+            zero: 50,
+        };
+        let mut numbers = vec![0; words.packed_len()];
+        words.pack(&bias, &scale, &tail, &mut numbers).unwrap();
+        let mut bytes = |n: usize| -> Vec<u8> { (0..n).map(|_| random.below(256) as u8).collect() };
+        let (x, residual) = (bytes(spec.x.end()), bytes(spec.residual.end()));
+        let mut case = Case { spec, depthwise, x, packed, numbers, residual, want: Vec::new() };
+        case.want = case.reference(&w, &bias, &scale, &tail);
+        case
+    }
+
+    fn reference(&self, w: &[i8], bias: &[i32], scale: &[f32], tail: &Tail) -> Vec<u8> {
+        let spec = &self.spec;
+        let (icg, ocg) = (spec.x.channels / spec.groups, spec.y.channels / spec.groups);
+        let [kd, kh, kw] = spec.kernel;
+        let mut y = vec![7; spec.y.end()];
+        for (n, at) in coordinates(&spec.y) {
+            for m in 0..spec.y.channels {
+                let mut acc = bias[m];
+                for i in 0..icg {
+                    for t in 0..kd * kh * kw {
+                        let k = [t / kw / kh, t / kw % kh, t % kw];
+                        let from: [isize; 3] = core::array::from_fn(|a| {
+                            (at[a] * spec.stride[a] + k[a] * spec.dilation[a]) as isize
+                                - spec.pads[a] as isize
+                        });
+                        let inside = (0..3).all(|a| from[a] >= 0 && from[a] < spec.x.extent[a] as isize);
+                        let x = if inside {
+                            self.x[element(&spec.x, n, from.map(|v| v as usize), m / ocg * icg + i)]
+                        } else {
+                            tail.fill
+                        };
+                        acc += i32::from(x) * i32::from(w[(m * icg + i) * kd * kh * kw + t]);
+                    }
+                }
+                let mut v = rounded(acc as f32, scale[m], tail.first[0], tail.first[1]);
+                if spec.steps.rescale {
+                    v = rounded(v, tail.rescale[0], tail.rescale[1], tail.rescale[2]);
+                }
+                if spec.steps.add {
+                    let r = f32::from(self.residual[element(&spec.residual, n, at, m)]);
+                    let sum = v * tail.add[0] + (r * tail.add[1] + tail.add[2]);
+                    v = rounded(sum, 1.0, tail.add[3], tail.add[4]);
+                }
+                if spec.steps.last {
+                    v = rounded(v, tail.last[0], tail.last[1], tail.last[2]);
+                }
+                y[element(&spec.y, n, at, m)] = (v as i32 + tail.zero) as u8;
+            }
+        }
+        y
+    }
+
+    fn job(&self, y: &mut [u8], part: Part) -> Job<'_> {
+        Job {
+            spec: &self.spec,
+            x: self.x.as_ptr(),
+            x_len: self.x.len(),
+            w: self.packed.as_ptr(),
+            numbers: self.numbers.as_ptr(),
+            residual: self.residual.as_ptr(),
+            y: y.as_mut_ptr(),
+            part,
+        }
+    }
+
+    fn run<I: Isa>(&self, isa: I, y: &mut [u8], part: Part) {
+        let job = self.job(y, part);
+        if self.depthwise {
+            isa.call(layer::SharedCode(depthwise_i8::Job(job)));
+        } else {
+            isa.call(layer::SharedCode(job));
+        }
+    }
+}
+
+impl EachLevel for Case {
+    fn at<I: Isa>(&mut self, isa: I) {
+        let mut whole = vec![7; self.want.len()];
+        self.run(isa, &mut whole, Part::ALL);
+        assert!(whole == self.want, "{}: {:?}", I::LEVEL.name(), self.spec);
+        let mut parts = vec![7; self.want.len()];
+        for index in 0..3 {
+            self.run(isa, &mut parts, Part { index, count: 3 });
+        }
+        assert!(whole == parts, "{}: parts differ: {:?}", I::LEVEL.name(), self.spec);
+    }
+}
+
+fn output(input: usize, kernel: usize, stride: usize, dilation: usize, pads: usize) -> Option<usize> {
+    (input + pads).checked_sub((kernel - 1) * dilation + 1).map(|last| last / stride + 1)
+}
+
+fn view(random: &mut Random, batch: usize, extent: [usize; 3], channels: usize) -> View {
+    loop {
+        let view = random.view(batch, extent, channels);
+        if view.c_stride == 1 {
+            return view;
+        }
+    }
+}
+
+fn random_spec(random: &mut Random) -> ConvI8Spec {
+    loop {
+        let dims = random.pick(&[1, 2, 2, 2, 3]);
+        let mut one = |from: &[usize]| -> [usize; 3] {
+            core::array::from_fn(|axis| if axis + dims < 3 { 1 } else { random.pick(from) })
+        };
+        let kernel = one(&[1, 1, 2, 3, 3, 5]);
+        let stride = one(&[1, 1, 2, 3]);
+        let dilation = one(&[1, 1, 1, 2]);
+        let extent = one(&[1, 3, 5, 7, 9, 12, 17]);
+        let pointwise = random.below(4) == 0;
+        let (kernel, stride) = if pointwise { ([1; 3], [1; 3]) } else { (kernel, stride) };
+        let pads: [usize; 3] = core::array::from_fn(|a| random.below(kernel[a]));
+        let pads_end: [usize; 3] = core::array::from_fn(|a| random.below(kernel[a]));
+        let outputs: [Option<usize>; 3] = core::array::from_fn(|a| {
+            output(extent[a], kernel[a], stride[a], dilation[a], pads[a] + pads_end[a])
+        });
+        let [Some(d), Some(h), Some(w)] = outputs else { continue };
+        let depthwise = random.below(4) == 0;
+        let groups = if depthwise { random.pick(&[2, 7, 16, 24, 35]) } else { random.pick(&[1, 1, 1, 2, 3]) };
+        let icg = if depthwise { 1 } else { random.pick(&[1, 2, 3, 4, 5, 16, 17, 140]) };
+        let ocg = if depthwise { 1 } else { random.pick(&[1, 3, 5, 8, 11, 16, 17, 24, 32, 33, 48, 80]) };
+        let batch = random.pick(&[1, 1, 2]);
+        let steps = RequantSteps {
+            rescale: random.below(3) == 0,
+            add: random.below(3) == 0,
+            last: random.below(3) == 0,
+        };
+        return ConvI8Spec {
+            x: view(random, batch, extent, icg * groups),
+            y: view(random, batch, [d, h, w], ocg * groups),
+            residual: view(random, batch, [d, h, w], ocg * groups),
+            kernel,
+            stride,
+            dilation,
+            pads,
+            groups,
+            steps,
+        };
+    }
+}
+
+#[test]
+fn random_convolutions_of_bytes_are_exact() {
+    let mut random = Random(0x1234_5678_9abc_def1);
+    for _ in 0..120 {
+        let spec = random_spec(&mut random);
+        each_level(&mut Case::new(spec, &mut random));
+    }
+}

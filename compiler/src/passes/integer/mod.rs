@@ -1,0 +1,73 @@
+//! From quantized models to integers: what lies between DequantizeLinear and QuantizeLinear is computed on the
+//! integers themselves.
+
+pub(super) mod moves;
+pub(super) mod products;
+pub(super) mod unsigned;
+
+use super::matching::{constant, input};
+use crate::ir::{DType, NodeId, Tensor, ValueId};
+use crate::ops::pool::Kind;
+use crate::ops::{Graph, Node, OpKind};
+
+/// One scale and one zero point for a whole tensor of bytes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Steps {
+    scale: f32,
+    zero: i32,
+    dtype: DType,
+}
+
+impl Steps {
+    /// Of a DequantizeLinear or QuantizeLinear in `f32`, where both are known and the same for all elements.
+    fn of(graph: &Graph, node: &Node) -> Option<Steps> {
+        let dtype = match &node.op {
+            OpKind::Dequantize(op) if op.to.is_none_or(|to| to == DType::F32) => {
+                graph.value(input(node, 0)?).dtype
+            }
+            OpKind::Quantize(op) if op.precision.is_none_or(|p| p == DType::F32) => {
+                graph.value(super::matching::output(node)?).dtype
+            }
+            _ => return None,
+        };
+        let scale = constant(graph, node, 1).filter(|t| t.dtype() == DType::F32 && t.len() == 1)?;
+        let scale = scale.as_slice::<f32>()?.first().copied().filter(|s| *s > 0.0 && s.is_finite())?;
+        let zero = match input(node, 2) {
+            None => 0,
+            Some(_) => single(constant(graph, node, 2)?)?,
+        };
+        matches!(dtype, DType::U8 | DType::I8).then_some(Steps { scale, zero, dtype })
+    }
+
+    /// Least and largest integer without the zero point.
+    fn bounds(self) -> [i32; 2] {
+        let [low, high] = if self.dtype == DType::U8 { [0, 255] } else { [-128, 127] };
+        [low - self.zero, high - self.zero]
+    }
+}
+
+/// The only element of a tensor of integers.
+fn single(tensor: &Tensor) -> Option<i32> {
+    match tensor.to_i64_vec()?.as_slice() {
+        [v] => i32::try_from(*v).ok(),
+        _ => None,
+    }
+}
+
+/// The quantized tensor behind a value that DequantizeLinear makes of it.
+fn dequantized(graph: &Graph, v: ValueId) -> Option<(NodeId, ValueId, Steps)> {
+    let (id, node) = graph.producer(v)?;
+    matches!(node.op, OpKind::Dequantize(_)).then_some(())?;
+    Some((id, input(node, 0)?, Steps::of(graph, node)?))
+}
+
+/// Whether an operator hands on elements of operand 0 as they are (or zeros, or the largest of some).
+fn moves(op: &OpKind) -> bool {
+    match op {
+        OpKind::Reshape(_) | OpKind::Transpose(_) | OpKind::Pad(_) => true,
+        OpKind::Pool(pool) => {
+            matches!(pool.kind, Kind::Max { .. }) && pool.activation == crate::ops::fused::Activation::None
+        }
+        _ => false,
+    }
+}
