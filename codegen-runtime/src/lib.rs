@@ -29,6 +29,7 @@ pub mod routines;
 #[cfg(feature = "source")]
 pub mod source;
 pub mod spec;
+pub mod state;
 
 pub use api::{Faults, LayerInfo, ModelInfo, Probe, Shaped, Stopwatch, Storage, TensorInfo, Tensors};
 pub use blob::{AnyBlob, Blob, WeightsError};
@@ -46,3 +47,4 @@ pub use operand::{
     Absent, Bf16, Bool, Const, Element, F4E2M1, F8E4M3, F8E4M3Uz, F8E5M2, F8E5M2Uz, F8E8M0, F16, Operand,
     Slot, Space,
 };
+pub use state::{State, StateError};

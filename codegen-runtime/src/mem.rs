@@ -36,6 +36,18 @@ impl<const N: usize> Arena<N> {
         unsafe { W::borrow_mut(self.0.as_mut_ptr()) }
     }
 
+    /// All bytes.
+    #[inline(always)]
+    pub(crate) fn bytes(&self) -> &[u8; N] {
+        &self.0
+    }
+
+    /// All bytes, to write.
+    #[inline(always)]
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8; N] {
+        &mut self.0
+    }
+
     /// A zeroed arena on the heap; nothing of it touches the stack.
     #[cfg(feature = "alloc")]
     pub fn boxed() -> alloc::boxed::Box<Self> {

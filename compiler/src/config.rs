@@ -45,6 +45,8 @@ pub struct ModelConfig {
     pub renames: BTreeMap<String, String>,
     /// Images are handed over channels last (`--input-layout nhwc`).
     pub input_nhwc: bool,
+    /// Inputs, each with the output that comes back as it in the next run.
+    pub stateful: Vec<(String, String)>,
 }
 
 impl ModelConfig {
@@ -67,6 +69,7 @@ impl ModelConfig {
             binds: BTreeMap::new(),
             renames: BTreeMap::new(),
             input_nhwc: false,
+            stateful: Vec::new(),
         }
     }
 
@@ -106,6 +109,13 @@ impl ModelConfig {
         self
     }
 
+    /// Carries what `output` gives to the next run's `input`, in the crate's `State`: neither is handed over any
+    /// more. Both have one type and shape; the first run sees zeros.
+    pub fn stateful(mut self, input: impl Into<String>, output: impl Into<String>) -> Self {
+        self.stateful.push((input.into(), output.into()));
+        self
+    }
+
     /// The name that generated code goes by, before it is made an identifier.
     pub fn base_name(&self) -> String {
         if let Some(name) = &self.name {
@@ -135,6 +145,7 @@ impl ModelConfig {
         }
         out.extend(self.binds.iter().map(|(n, t)| format!("--bind {n}={}{}", t.dtype(), t.shape())));
         out.extend(self.renames.iter().map(|(a, b)| format!("--rename {a}={b}")));
+        out.extend(self.stateful.iter().map(|(a, b)| format!("--stateful {a}={b}")));
         if self.input_nhwc {
             out.push("--input-layout nhwc".to_owned());
         }

@@ -21,6 +21,7 @@ pub mod pipeline;
 pub mod quant;
 pub mod report;
 pub mod schedule;
+pub mod state;
 
 pub use config::{Config, ModelConfig, parse_levels};
 pub use edgec_runtime::Level;

@@ -9,6 +9,7 @@ use crate::memory::{self, Plan, PlanOptions, PlanTable};
 use crate::ops::{Graph, children};
 use crate::passes::{self, PassLog};
 use crate::schedule::{self, InputLayout, LowerError, Schedule, ScheduleOptions};
+use crate::state;
 use edgec_runtime::Level;
 
 /// A model on its way out: everything that emission and reports need.
@@ -34,6 +35,8 @@ pub struct Compiled {
     pub remarks: Diagnostics,
     /// Whether convolutions are direct sums.
     pub exact: bool,
+    /// Inputs and outputs that look like recurrent state and are not carried.
+    pub proposed_state: Vec<(String, String)>,
 }
 
 /// From a model to kernel calls with addresses. All problems come at once.
@@ -45,6 +48,9 @@ pub fn compile(model: &ModelConfig, config: &Config) -> Result<Compiled, Diagnos
     graph.name = name.clone();
     graph.remove_dead();
     let params = parameters(&graph);
+    let states = state::resolve_or_say(&graph, &model.stateful)?;
+    let mut proposed_state = state::propose(&graph);
+    proposed_state.retain(|(from, to)| !model.stateful.iter().any(|(a, b)| a == from || b == to));
     let levels = config.effective_levels();
     // Graph → graph: folded, canonical, fused; verified after each pass.
     let log = if config.no_passes {
@@ -53,7 +59,7 @@ pub fn compile(model: &ModelConfig, config: &Config) -> Result<Compiled, Diagnos
         passes::optimize(&mut graph).map_err(Diagnostic::from)?
     };
     // Graph → kernel calls: layouts, packed weights.
-    let options = schedule_options(&graph, model.input_nhwc, &levels, config.exact);
+    let options = schedule_options(&graph, model.input_nhwc, &states, &levels, config.exact);
     let schedule = lower(&graph, &options)?;
     // Kernel calls → addresses.
     let (plan, table) = place(&schedule, &levels);
@@ -67,9 +73,21 @@ pub fn compile(model: &ModelConfig, config: &Config) -> Result<Compiled, Diagnos
         renames: model.renames.iter().map(|(a, b)| (a.clone(), b.clone())).collect(),
         options: model.options(),
         samples: Vec::new(),
+        states,
     };
-    let compiled =
-        Compiled { name, source, graph, schedule, plan, table, meta, log, remarks, exact: config.exact };
+    let compiled = Compiled {
+        name,
+        source,
+        graph,
+        schedule,
+        plan,
+        table,
+        meta,
+        log,
+        remarks,
+        exact: config.exact,
+        proposed_state,
+    };
     within_budget(&compiled, config)?;
     Ok(compiled)
 }
@@ -114,11 +132,12 @@ impl Compiled {
     pub fn showing(&self, values: &[ValueId], levels: &[Level]) -> Result<Compiled, Diagnostics> {
         let mut shown = self.clone();
         shown.graph.outputs = values.iter().enumerate().map(|(i, &v)| (format!("value_{i:04}"), v)).collect();
-        let options = schedule_options(&shown.graph, false, levels, self.exact);
+        let options = schedule_options(&shown.graph, false, &[], levels, self.exact);
         shown.schedule = lower(&shown.graph, &options)?;
         (shown.plan, shown.table) = place(&shown.schedule, levels);
         shown.meta.renames.clear();
         shown.meta.samples.clear();
+        shown.meta.states.clear();
         Ok(shown)
     }
 
@@ -160,9 +179,17 @@ pub fn input_names(model: &ModelConfig) -> Result<Vec<String>, Diagnostics> {
     }
 }
 
-/// Halos and Winograd's algorithm pay on levels with wide vectors; microcontrollers have no memory for them.
-fn schedule_options(graph: &Graph, nhwc: bool, levels: &[Level], exact: bool) -> ScheduleOptions {
-    let nhwc = graph.inputs.iter().filter(|_| nhwc);
+/// Halos and Winograd's algorithm pay on levels with wide vectors; microcontrollers have no memory for them. State
+/// lies as the output that comes back.
+fn schedule_options(
+    graph: &Graph,
+    nhwc: bool,
+    states: &[emit::Carried],
+    levels: &[Level],
+    exact: bool,
+) -> ScheduleOptions {
+    let given = graph.inputs.iter().enumerate().filter(|(i, _)| states.iter().all(|s| s.input != *i));
+    let nhwc = given.map(|(_, v)| v).filter(|_| nhwc);
     ScheduleOptions {
         halo: levels.iter().any(is_wide),
         winograd: !exact && levels.iter().any(is_wide),

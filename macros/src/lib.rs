@@ -15,7 +15,8 @@ use syn::{Ident, LitBool, LitInt, LitStr, Token, bracketed, parenthesized};
 /// ```
 ///
 /// The path is relative to the package's folder. Options: `name`, `level`, `target`, `specialise`, `max_ram`, `max_rom`, `input_layout` as
-/// `key = "text"`; `exact = true`; `dim("NAME" = 1)`, `input_shape("NAME" = [1, 3, 96, 96])`, `rename("ONNX" = "rust")`.
+/// `key = "text"`; `exact = true`; `dim("NAME" = 1)`, `input_shape("NAME" = [1, 3, 96, 96])`, `rename("ONNX" = "rust")`,
+/// `stateful("INPUT" = "OUTPUT")`.
 /// Weights above 16 MB are refused: use a build script.
 #[proc_macro]
 pub fn include_model(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
@@ -121,11 +122,13 @@ impl Args {
                 ("dim", Value::Number(name, n)) => model = model.dim(name, *n),
                 ("input_shape", Value::Shape(name, dims)) => model = model.input_shape(name, dims.clone()),
                 ("rename", Value::Name(onnx, rust)) => model = model.rename(onnx, rust),
+                ("stateful", Value::Name(input, output)) => model = model.stateful(input, output),
                 _ => {
                     return Err(syn::Error::new(
                         key.span(),
                         "unknown option or value; known: name, level, target, specialise, max_ram, max_rom, input_layout = \"…\", \
-                         exact = true, dim(\"NAME\" = 1), input_shape(\"NAME\" = [1, 3]), rename(\"ONNX\" = \"rust\")",
+                         exact = true, dim(\"NAME\" = 1), input_shape(\"NAME\" = [1, 3]), rename(\"ONNX\" = \"rust\"), \
+                         stateful(\"INPUT\" = \"OUTPUT\")",
                     ));
                 }
             }

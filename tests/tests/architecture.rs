@@ -17,7 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("memory", &["memory", "schedule", "kernel", "ir"]),
     ("emit", &["emit", "schedule", "memory", "kernel", "ir", "diag", "config"]),
     ("diag", &["diag", "ir", "ops"]),
-    ("report", &["report", "pipeline", "schedule", "memory", "kernel", "ir", "diag", "passes"]),
+    ("report", &["report", "pipeline", "schedule", "memory", "kernel", "ir", "diag", "passes", "emit"]),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

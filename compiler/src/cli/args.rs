@@ -62,6 +62,9 @@ pub struct ModelArgs {
     /// Rust name of an input or output, as in `input.1=image`
     #[arg(long = "rename", value_name = "ONNX=RUST")]
     pub renames: Vec<String>,
+    /// Carry an output to an input of the next run, in the crate's `State`, as in `h=hn`
+    #[arg(long = "stateful", value_name = "INPUT=OUTPUT")]
+    pub stateful: Vec<String>,
     /// Order in which images are handed over
     #[arg(long, value_enum, default_value_t = InputLayout::Model)]
     pub input_layout: InputLayout,
@@ -309,6 +312,12 @@ impl ModelArgs {
         for text in &self.renames {
             match split("rename", text) {
                 Ok((onnx, rust)) => model = model.rename(onnx, rust),
+                Err(d) => problems.push(d),
+            }
+        }
+        for text in &self.stateful {
+            match split("stateful", text) {
+                Ok((input, output)) => model = model.stateful(input, output),
                 Err(d) => problems.push(d),
             }
         }

@@ -19,6 +19,7 @@
 //! input-shape = { image = [1, 3, 96, 96] }
 //! bind = { axes = "0,2" }
 //! rename = { "input.1" = "image" }
+//! stateful = { h = "hn" }     # output `hn` comes back as input `h`
 //! input-layout = "nhwc"
 //! data = "models/person"     # recorded samples for the crate's test
 //! ```
@@ -68,6 +69,8 @@ struct Model {
     bind: BTreeMap<String, String>,
     #[serde(default)]
     rename: BTreeMap<String, String>,
+    #[serde(default)]
+    stateful: BTreeMap<String, String>,
     input_layout: Option<String>,
     data: Option<PathBuf>,
 }
@@ -133,6 +136,7 @@ pub fn read(path: &Path) -> Result<Manifest, Diagnostics> {
         model.dims = entry.dim;
         model.input_shapes = entry.input_shape;
         model.renames = entry.rename;
+        model.stateful = entry.stateful.into_iter().collect();
         for (name, value) in &entry.bind {
             match bind_value(value) {
                 Ok(tensor) => model = model.bind(name, tensor),
@@ -165,13 +169,14 @@ mod tests {
         let path = dir.path().join("edgec.toml");
         std::fs::write(
             &path,
-            "[package]\noutput = \"out\"\nlevel = \"scalar\"\n[[model]]\npath = \"a.onnx\"\ndim = { n = 2 }\nbind = { k = \"3\" }\n",
+            "[package]\noutput = \"out\"\nlevel = \"scalar\"\n[[model]]\npath = \"a.onnx\"\ndim = { n = 2 }\nbind = { k = \"3\" }\nstateful = { h = \"hn\" }\n",
         )
         .unwrap();
         let manifest = read(&path).unwrap();
         assert_eq!(manifest.output, dir.path().join("out"));
         assert_eq!(manifest.config.models[0].dims["n"], 2);
         assert_eq!(manifest.config.models[0].binds["k"].to_i64_vec(), Some(vec![3]));
+        assert_eq!(manifest.config.models[0].stateful, [("h".to_owned(), "hn".to_owned())]);
         std::fs::write(&path, "[package]\noutput = \"out\"\nlevels = \"v3\"\n").unwrap();
         assert!(read(&path).unwrap_err().to_string().contains("unknown field"));
     }

@@ -46,7 +46,15 @@ pub fn run(args: &RunArgs) -> Result<(), Diagnostics> {
         if model.binds.contains_key(name) {
             continue;
         }
+        // A sequence starts with zeros unless its state is given.
+        let value = compiled.graph.inputs.get(given.len()).map(|&v| compiled.graph.value(v));
+        let zeros = || {
+            let value = value.filter(|_| model.stateful.iter().any(|(input, _)| input == name))?;
+            let bytes = vec![0; value.shape.iter().product::<usize>() * value.dtype.size()];
+            Tensor::from_le_bytes(value.dtype, value.shape.clone(), &bytes).ok()
+        };
         let tensor = tensor
+            .or_else(zeros)
             .ok_or_else(|| Diagnostic::error(Code::BadOption, format!("input `{name}` is not given")))?;
         given.push(tensor);
     }

@@ -5,11 +5,12 @@ use quote::quote;
 
 use super::kernels::Layer;
 use super::model_type::{
-    alloc_impl, model_impl, model_struct, profile_impl, runner, tensors_impl, threads_impl,
+    Traits, alloc_impl, model_impl, model_struct, profile_impl, runner, tensors_impl, threads_impl,
 };
 use super::names::PortName;
 use super::operands::{Operands, element};
-use super::{EmitError, EmitOptions, Level, ModelUnit, VERSION, format, names};
+use super::state::States;
+use super::{Carried, EmitError, EmitOptions, Level, ModelUnit, VERSION, format, names};
 use crate::kernel::Operand;
 use crate::schedule::Port;
 
@@ -31,8 +32,10 @@ pub(super) struct Api {
     pub(super) profile: String,
     inputs: Vec<PortName>,
     outputs: Vec<PortName>,
-    fallible: bool,
-    external: bool,
+    traits: Traits,
+    states: States,
+    /// The positions of inputs and outputs that are state.
+    carried: Vec<Carried>,
 }
 
 /// A port with its names and types.
@@ -58,24 +61,31 @@ impl Api {
         options: &EmitOptions,
     ) -> Result<Self, EmitError> {
         let schedule = unit.schedule;
-        let (inputs, outputs) = names::ports(schedule, module, &unit.meta.renames)?;
+        let (inputs, outputs) =
+            names::ports(schedule, module, &unit.meta.renames, !unit.meta.states.is_empty())?;
         let ins = ports(operands, &schedule.inputs, &inputs)?;
         let outs = ports(operands, &schedule.outputs, &outputs)?;
         if outs.is_empty() {
             return Err(EmitError::Internal("a model without outputs".into()));
         }
-        let fallible = schedule.steps.iter().any(|s| s.kernel.fallible());
-        let external = operands.external;
+        let states = States::new(&unit.meta.states, &ins, &outs)?;
+        let traits = Traits {
+            fallible: schedule.steps.iter().any(|s| s.kernel.fallible()),
+            external: operands.external,
+            stateful: states.any(),
+        };
+        let Traits { fallible, external, .. } = traits;
         let mut items = Vec::new();
         items.extend(facts(unit, operands, layers, options)?);
+        items.extend(states.items()?);
         for (kind, port) in ins.iter().map(|p| ("Input", p)).chain(outs.iter().map(|p| ("Output", p))) {
             items.extend(port_items(kind, port)?);
         }
-        items.extend(structs(&ins, &outs)?);
+        items.extend(structs(&states.given(&ins), &states.answered(&outs))?);
         items.extend(runner(operands, layers, options, fallible)?);
-        items.push(model_struct(external)?);
-        items.push(model_impl(&ins, &outs, fallible, external)?);
-        items.push(tensors_impl(&ins, &outs, fallible, external)?);
+        items.push(model_struct(traits)?);
+        items.push(model_impl(&ins, &outs, &states, traits)?);
+        items.push(tensors_impl(&ins, &outs, &states, traits)?);
         let halves = STORAGE_TYPES.iter().copied().filter(|half| {
             let shapes = ins.iter().chain(&outs).map(|p| p.shape.to_string());
             shapes
@@ -87,18 +97,22 @@ impl Api {
         if external {
             exports.extend(["Blob", "WeightsError"]);
         }
+        if traits.stateful {
+            exports.push("StateError");
+        }
         exports.extend(halves);
         exports.sort_unstable();
         Ok(Api {
             exports: format!("pub use rt::{{{}}};", exports.join(", ")),
             items,
-            alloc: alloc_impl(external)?,
+            alloc: alloc_impl(traits)?,
             threads: threads_impl()?,
-            profile: profile_impl(fallible, external)?,
+            profile: profile_impl(traits)?,
             inputs,
             outputs,
-            fallible,
-            external,
+            traits,
+            states,
+            carried: unit.meta.states.clone(),
         })
     }
 
@@ -118,11 +132,28 @@ impl Api {
             ("Input", &self.inputs, &unit.schedule.inputs),
             ("Output", &self.outputs, &unit.schedule.outputs),
         ] {
-            for (name, port) in names.iter().zip(ports) {
-                lines.push(format!("- {kind} `{}`: {}", name.field, type_of(port)));
+            for (i, (name, port)) in names.iter().zip(ports).enumerate() {
+                let back = |c: &&Carried| if kind == "Input" { c.input == i } else { c.output == i };
+                match self.carried.iter().find(back) {
+                    None => lines.push(format!("- {kind} `{}`: {}", name.field, type_of(port))),
+                    Some(c) if kind == "Input" => {
+                        let from = unit.schedule.outputs.get(c.output).map(|p| format::code(&p.name));
+                        let from = from.unwrap_or_default();
+                        lines.push(format!(
+                            "- State `{}`, from output {from}: {}",
+                            name.field,
+                            type_of(port)
+                        ));
+                    }
+                    Some(_) => {}
+                }
             }
         }
-        lines.push(format!("- RAM: {} (arena)", kib(operands.plan.arena_bytes)));
+        let state = match self.traits.stateful {
+            true => format!(", {} of state", kib(self.states.bytes())),
+            false => String::new(),
+        };
+        lines.push(format!("- RAM: {} (arena){state}", kib(operands.plan.arena_bytes)));
         lines.push(format!("- Flash: {} of weights, and code", kib(operands.blobs.total())));
         lines.push(format!("- {} multiply-accumulates per inference", format::group(u128::from(meta.macs))));
         lines.extend([String::new(), "```ignore".to_owned()]);
@@ -133,7 +164,9 @@ impl Api {
 
     /// Lines that use the model.
     pub(super) fn usage(&self, module: &str) -> Vec<String> {
-        let arguments = match self.inputs.as_slice() {
+        let inputs = self.inputs.iter().enumerate();
+        let inputs = inputs.filter(|(i, _)| self.states.of_input(*i).is_none()).map(|(_, n)| n);
+        let arguments = match inputs.collect::<Vec<_>>().as_slice() {
             [] => String::new(),
             [one] => format!("&{}", one.field),
             several => {
@@ -141,15 +174,18 @@ impl Api {
                 format!("{module}::Inputs {{ {} }}", fields.join(", "))
             }
         };
-        let end = if self.fallible { "?" } else { "" };
-        let weights = if self.external { "weights" } else { "" };
-        let first = self.outputs.first().map(|o| o.field.as_str()).unwrap_or_default();
-        let loading = self.external.then(|| {
+        let end = if self.traits.fallible { "?" } else { "" };
+        let weights = if self.traits.external { "weights" } else { "" };
+        let state = if self.traits.stateful { ", &mut state" } else { "" };
+        let mut outputs = self.outputs.iter().enumerate();
+        let first = outputs.find(|(i, _)| self.states.of_output(*i).is_none());
+        let first = first.map(|(_, o)| o.field.as_str()).unwrap_or_default();
+        let loading = self.traits.external.then(|| {
             format!("let weights = {module}::Model::weights(bytes)?; // the contents of `weights.bin`, at a multiple of 64")
         });
         let lines = [
             format!(
-                "let mut model = {module}::Model::boxed({weights}); // feature `alloc`; or `take()`, or `new(&mut arena)`"
+                "let mut model = {module}::Model::boxed({weights}); // feature `alloc`; or `take()`, or `new(&mut arena{state})`"
             ),
             format!("let out = model.run({arguments}){end};"),
             format!("println!(\"{{:?}}\", out.{first});"),
@@ -299,10 +335,10 @@ fn port_items(kind: &str, p: &PortCode<'_>) -> Result<Vec<String>, EmitError> {
     ])
 }
 
-fn structs(ins: &[PortCode<'_>], outs: &[PortCode<'_>]) -> Result<Vec<String>, EmitError> {
+fn structs(ins: &[&PortCode<'_>], outs: &[&PortCode<'_>]) -> Result<Vec<String>, EmitError> {
     let mut items = Vec::new();
-    let fields = |ports: &[PortCode<'_>], lifetime: TokenStream| -> Vec<TokenStream> {
-        let field = |p: &PortCode<'_>| {
+    let fields = |ports: &[&PortCode<'_>], lifetime: TokenStream| -> Vec<TokenStream> {
+        let field = |p: &&PortCode<'_>| {
             let (field, alias) = (&p.field, &p.alias);
             let doc = format!(" {}: {}.", format::code(&p.port.name), type_of(p.port));
             quote!(#[doc = #doc] pub #field: &#lifetime #alias)

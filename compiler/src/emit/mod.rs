@@ -20,6 +20,7 @@ mod model_type;
 mod names;
 mod operands;
 mod plan;
+mod state;
 mod vendor;
 mod write;
 
@@ -31,6 +32,8 @@ use std::path::PathBuf;
 pub use error::EmitError;
 pub use inline::{Inline, inline, tokens};
 pub use names::sanitise;
+pub use state::Carried;
+pub(crate) use state::bytes as state_bytes;
 pub use write::{Difference, compare, write};
 
 use crate::memory::{Plan, PlanTable};
@@ -71,6 +74,8 @@ pub struct Meta {
     pub options: Vec<String>,
     /// Inputs with the outputs that the reference evaluation gives, for `tests/golden.rs`.
     pub samples: Vec<Sample>,
+    /// What is carried from run to run, in the order of the inputs.
+    pub states: Vec<Carried>,
 }
 
 /// Inputs and expected outputs: little-endian bytes in the ports' order and layout.

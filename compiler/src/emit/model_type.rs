@@ -7,6 +7,7 @@ use super::api::{PortCode, levels};
 use super::control::Lists;
 use super::kernels::Layer;
 use super::operands::Operands;
+use super::state::States;
 use super::{EmitError, EmitOptions, Level, WeightsAt, format, names};
 
 /// The token type that runs a level, and the architecture it exists on.
@@ -79,12 +80,29 @@ pub(super) fn runner(
     Ok(items)
 }
 
-pub(super) fn model_struct(external: bool) -> Result<String, EmitError> {
-    let weights = external.then(|| quote!(weights: &'a weights::Blob,));
+/// What sets models apart from each other.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Traits {
+    /// It can meet invalid data.
+    pub(super) fallible: bool,
+    /// The caller hands over its weights.
+    pub(super) external: bool,
+    /// It carries state from run to run.
+    pub(super) stateful: bool,
+}
+
+pub(super) fn model_struct(traits: Traits) -> Result<String, EmitError> {
+    let weights = traits.external.then(|| quote!(weights: &'a weights::Blob,));
+    let state = traits.stateful.then(|| quote!(state: rt::Storage<'a, STATE_BYTES>,));
+    let doc = match traits.stateful {
+        true => " The model: an arena to work in, the state that it carries, and the level it runs at.",
+        false => " The model: an arena to work in, and the level it runs at.",
+    };
     format::item(quote!(
-        #[doc = " The model: an arena to work in, and the level it runs at."]
+        #[doc = #doc]
         pub struct Model<'a> {
             arena: rt::Storage<'a, ARENA_BYTES>,
+            #state
             level: rt::Detected,
             hands: rt::Hands<'a>,
             #weights
@@ -99,32 +117,41 @@ fn result_type(fallible: bool) -> TokenStream {
     }
 }
 
-/// Runs the layers and returns early on a fault.
-fn run_layers(fallible: bool, external: bool, probe: TokenStream) -> TokenStream {
-    let blob = external.then(|| quote!(, self.weights));
-    match fallible {
+/// Runs the layers and returns early on a fault, which leaves the state as it was.
+fn run_layers(traits: Traits, probe: TokenStream) -> TokenStream {
+    let blob = traits.external.then(|| quote!(, self.weights));
+    let recall = traits.stateful.then(|| quote!(self.recall();));
+    let keep = traits.stateful.then(|| quote!(self.keep();));
+    match traits.fallible {
         true => quote!(
+            #recall
             let mut faults = rt::Faults::new();
             run_layers(self.level, &mut rt::Mem::new(self.arena.arena_mut()).with_hands(self.hands), #probe, &mut faults #blob);
             faults.result()?;
+            #keep
         ),
-        false => {
-            quote!(run_layers(self.level, &mut rt::Mem::new(self.arena.arena_mut()).with_hands(self.hands), #probe #blob);)
-        }
+        false => quote!(
+            #recall
+            run_layers(self.level, &mut rt::Mem::new(self.arena.arena_mut()).with_hands(self.hands), #probe #blob);
+            #keep
+        ),
     }
 }
 
 pub(super) fn model_impl(
     ins: &[PortCode<'_>],
     outs: &[PortCode<'_>],
-    fallible: bool,
-    external: bool,
+    states: &States,
+    traits: Traits,
 ) -> Result<String, EmitError> {
+    let Traits { fallible, external, stateful } = traits;
     let result = result_type(fallible);
-    let layers = run_layers(fallible, external, quote!(&mut ()));
+    let layers = run_layers(traits, quote!(&mut ()));
+    let methods = states.methods(ins, outs, external);
+    let (ins, outs) = (states.given(ins), states.answered(outs));
     let end = if fallible { quote!(Ok(self.outputs())) } else { quote!(self.outputs()) };
     let run = {
-        let (arguments, copies) = match ins {
+        let (arguments, copies) = match ins.as_slice() {
             [one] => {
                 let (field, alias, fill) = (&one.field, &one.alias, accessor(one));
                 (quote!(, #field: &#alias), quote!(*self.#fill() = *#field;))
@@ -166,18 +193,29 @@ pub(super) fn model_impl(
     let given = |lifetime: TokenStream| external.then(|| quote!(weights: &#lifetime weights::Blob));
     let (new, taken) = (given(quote!('a)), given(quote!('static)));
     let (new, field) = (new.map(|w| quote!(, #w)), external.then(|| quote!(, weights)));
-    let take = match external {
-        true => quote!(ARENA.take().map(|arena| Model::new(arena, weights))),
-        false => quote!(ARENA.take().map(Model::new)),
+    let take = match (stateful, external) {
+        (false, true) => quote!(ARENA.take().map(|arena| Model::new(arena, weights))),
+        (false, false) => quote!(ARENA.take().map(Model::new)),
+        (true, true) => {
+            quote!(Some(Model::new(ARENA.take()?, rt::State::of_mut(STATE.take()?), weights)))
+        }
+        (true, false) => quote!(Some(Model::new(ARENA.take()?, rt::State::of_mut(STATE.take()?)))),
+    };
+    let new = stateful.then(|| quote!(, state: &'a mut State)).into_iter().chain(new);
+    let new: TokenStream = new.collect();
+    let kept = stateful.then(|| quote!(state: rt::Storage::Lent(state.memory()),));
+    let works = match stateful {
+        true => " A model that works in `arena` and goes on from `state`, at the best level of this CPU.",
+        false => " A model that works in `arena`, at the best level of this CPU.",
     };
     let check = external.then(super::external::check_method);
     format::item(quote!(
         impl<'a> Model<'a> {
             #check
 
-            #[doc = " A model that works in `arena`, at the best level of this CPU."]
+            #[doc = #works]
             pub fn new(arena: &'a mut Arena #new) -> Self {
-                Model { arena: rt::Storage::Lent(arena), level: best_level(), hands: rt::Hands::ALONE #field }
+                Model { arena: rt::Storage::Lent(arena), #kept level: best_level(), hands: rt::Hands::ALONE #field }
             }
 
             #[doc = " A model that works in the crate's one static arena; `None` once that is taken."]
@@ -200,6 +238,8 @@ pub(super) fn model_impl(
 
             #(#accessors)*
 
+            #methods
+
             #[doc = " Runs the model on what is in the arena's inputs."]
             pub fn invoke(&mut self) -> #result {
                 #layers
@@ -214,18 +254,20 @@ pub(super) fn model_impl(
     ))
 }
 
-fn accessor(p: &PortCode<'_>) -> Ident {
+/// The method that gives an input's place.
+pub(super) fn accessor(p: &PortCode<'_>) -> Ident {
     names::ident(&format!("{}_mut", p.field))
 }
 
-pub(super) fn alloc_impl(external: bool) -> Result<String, EmitError> {
+pub(super) fn alloc_impl(Traits { external, stateful, .. }: Traits) -> Result<String, EmitError> {
+    let state = stateful.then(|| quote!(state: rt::Storage::Owned(rt::Arena::boxed()),));
     let given = external.then(|| quote!(weights: &'static weights::Blob));
     let field = external.then(|| quote!(, weights));
     format::item(quote!(
         impl Model<'static> {
             #[doc = " A model with an arena of its own on the heap, never on the stack."]
             pub fn boxed(#given) -> Self {
-                Model { arena: rt::Storage::Owned(Arena::boxed()), level: best_level(), hands: rt::Hands::ALONE #field }
+                Model { arena: rt::Storage::Owned(Arena::boxed()), #state level: best_level(), hands: rt::Hands::ALONE #field }
             }
         }
     ))
@@ -242,10 +284,10 @@ pub(super) fn threads_impl() -> Result<String, EmitError> {
     ))
 }
 
-pub(super) fn profile_impl(fallible: bool, external: bool) -> Result<String, EmitError> {
-    let result = result_type(fallible);
-    let layers = run_layers(fallible, external, quote!(&mut probe));
-    let end = if fallible { quote!(Ok(self.outputs())) } else { quote!(self.outputs()) };
+pub(super) fn profile_impl(traits: Traits) -> Result<String, EmitError> {
+    let result = result_type(traits.fallible);
+    let layers = run_layers(traits, quote!(&mut probe));
+    let end = if traits.fallible { quote!(Ok(self.outputs())) } else { quote!(self.outputs()) };
     format::item(quote!(
         impl Model<'_> {
             #[doc = " Like [`Model::invoke`], and adds to `times` what each layer took by `clock`, in its unit."]
@@ -265,8 +307,8 @@ pub(super) fn profile_impl(fallible: bool, external: bool) -> Result<String, Emi
 pub(super) fn tensors_impl(
     ins: &[PortCode<'_>],
     outs: &[PortCode<'_>],
-    fallible: bool,
-    external: bool,
+    states: &States,
+    traits: Traits,
 ) -> Result<String, EmitError> {
     let infos = |ports: &[PortCode<'_>]| {
         let infos = ports.iter().map(|p| &p.info);
@@ -274,14 +316,22 @@ pub(super) fn tensors_impl(
     };
     let (in_infos, out_infos) = (infos(ins), infos(outs));
     let writes = ins.iter().enumerate().map(|(i, p)| {
-        let (i, slot) = (format::size(i), &p.slot);
-        quote!(#i => Some(rt::api::bytes_mut(self.arena.arena_mut().write::<#slot>())))
+        let (at, slot) = match states.of_input(i) {
+            Some(slot) => (quote!(state), slot),
+            None => (quote!(arena), &p.slot),
+        };
+        let i = format::size(i);
+        quote!(#i => Some(rt::api::bytes_mut(self.#at.arena_mut().write::<#slot>())))
     });
     let reads = outs.iter().enumerate().map(|(i, p)| {
-        let (i, slot, weights) = (format::size(i), &p.slot, &p.weights);
-        quote!(#i => Some(rt::api::bytes(self.arena.arena().read::<#slot, _>(#weights))))
+        let (at, slot) = match states.of_output(i) {
+            Some(slot) => (quote!(state), slot),
+            None => (quote!(arena), &p.slot),
+        };
+        let (i, weights) = (format::size(i), &p.weights);
+        quote!(#i => Some(rt::api::bytes(self.#at.arena().read::<#slot, _>(#weights))))
     });
-    let layers = run_layers(fallible, external, quote!(probe));
+    let layers = run_layers(traits, quote!(probe));
     let input = if ins.is_empty() { quote!(_index) } else { quote!(index) };
     let input_body = match ins.is_empty() {
         true => quote!(None),

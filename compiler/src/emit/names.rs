@@ -54,6 +54,9 @@ const TAKEN_TYPES: &[&str] = &[
 /// Constants of generated modules that ports must not take.
 const TAKEN_CONSTS: &[&str] = &["ARENA_BYTES", "INFO", "INPUTS", "LAYERS", "LEVELS", "OUTPUTS"];
 
+/// What modules of models that carry state use besides.
+const OF_STATE: &[&str] = &["STATE", "STATE_BYTES", "State", "StateError"];
+
 const KEYWORDS: &[&str] = &[
     "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate", "do", "dyn",
     "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl", "in", "let", "loop",
@@ -114,11 +117,13 @@ pub(super) fn module(given: Option<&str>, model: &str) -> Result<String, EmitErr
     }
 }
 
-/// Identifiers of the inputs, then of the outputs. `renames` maps ONNX names to identifiers.
+/// Identifiers of the inputs, then of the outputs. `renames` maps ONNX names to identifiers; `stateful` modules use a
+/// few names more.
 pub(super) fn ports(
     schedule: &Schedule,
     module: &str,
     renames: &[(String, String)],
+    stateful: bool,
 ) -> Result<(Vec<PortName>, Vec<PortName>), EmitError> {
     let mut seen: Vec<(PortName, &str)> = Vec::new();
     let inputs = schedule.inputs.iter().enumerate().map(|(i, p)| (p, format!("input_{i}"), ""));
@@ -133,7 +138,7 @@ pub(super) fn ports(
             Some((_, to)) => return Err(EmitError::BadName { name: to.clone() }),
             None => sanitise(&port.name, &otherwise),
         };
-        let name = spell(&format!("{name}{suffix}"));
+        let name = spell(&format!("{name}{suffix}"), stateful);
         let clash = seen.iter().find(|(other, _)| {
             other.alias == name.alias || other.info == name.info || other.field == name.field
         });
@@ -152,7 +157,7 @@ pub(super) fn ports(
 }
 
 /// The three spellings of a name; `_tensor` is added to one that the module itself uses.
-fn spell(field: &str) -> PortName {
+fn spell(field: &str, stateful: bool) -> PortName {
     let alias: String = field
         .split('_')
         .map(|word| {
@@ -161,8 +166,9 @@ fn spell(field: &str) -> PortName {
         })
         .collect();
     let info = field.to_ascii_uppercase();
-    if TAKEN_TYPES.contains(&alias.as_str()) || TAKEN_CONSTS.contains(&info.as_str()) {
-        return spell(&format!("{}_tensor", field.trim_end_matches('_')));
+    let of_state = stateful && OF_STATE.iter().any(|n| *n == alias || *n == info);
+    if of_state || TAKEN_TYPES.contains(&alias.as_str()) || TAKEN_CONSTS.contains(&info.as_str()) {
+        return spell(&format!("{}_tensor", field.trim_end_matches('_')), stateful);
     }
     PortName { field: field.to_owned(), alias, info }
 }
@@ -214,19 +220,22 @@ mod tests {
     #[test]
     fn a_collision_names_both_and_can_be_renamed() {
         let s = schedule(&["x.1", "x:1"], &["y"]);
-        let error = ports(&s, "m", &[]).map_err(|e| e.to_string());
+        let error = ports(&s, "m", &[], false).map_err(|e| e.to_string());
         assert_eq!(error, Err("model `m`: `x.1` and `x:1` both become `x_1`".to_owned()));
-        let renamed = ports(&s, "m", &[("x:1".into(), "second".into())]);
+        let renamed = ports(&s, "m", &[("x:1".into(), "second".into())], false);
         assert_eq!(renamed.ok().map(|(i, _)| i[1].alias.clone()), Some("Second".to_owned()));
-        assert!(ports(&s, "m", &[("x:1".into(), "fn".into())]).is_err());
+        assert!(ports(&s, "m", &[("x:1".into(), "fn".into())], false).is_err());
     }
 
     #[test]
     fn names_of_the_module_itself_are_avoided() {
-        let (inputs, outputs) = ports(&schedule(&["self", "inputs", "x"], &["info", "x"]), "m", &[]).unwrap();
+        let (inputs, outputs) =
+            ports(&schedule(&["self", "inputs", "x"], &["info", "x"]), "m", &[], false).unwrap();
         assert_eq!(inputs[0].alias, "SelfTensor");
         assert_eq!(inputs[1].field, "inputs_tensor");
         assert_eq!(outputs[0].info, "INFO_TENSOR");
         assert_eq!(outputs[1].field, "x_out");
+        let (inputs, _) = ports(&schedule(&["state", "h"], &["y"]), "m", &[], true).unwrap();
+        assert_eq!((inputs[0].field.as_str(), inputs[1].field.as_str()), ("state_tensor", "h"));
     }
 }

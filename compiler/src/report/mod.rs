@@ -7,6 +7,7 @@ pub use html::html;
 pub use terminal::terminal;
 
 use crate::diag::Diagnostics;
+use crate::emit;
 use crate::ir::DType;
 use crate::kernel::{Kernel, Operand};
 use crate::pipeline::Compiled;
@@ -46,6 +47,8 @@ pub struct Report {
     pub long_tail_share: f64,
     /// Kernel calls in order.
     pub layers: Vec<LayerReport>,
+    /// Outputs that come back as inputs, or might.
+    pub states: Vec<StateReport>,
     /// What the passes did: name and count.
     pub passes: Vec<(String, usize)>,
     /// Remarks.
@@ -63,6 +66,17 @@ pub struct PortReport {
     pub shape: Vec<usize>,
     /// `nhwc`, `nchw` or nothing.
     pub layout: String,
+}
+
+/// An output that comes back as an input in the next run.
+#[derive(Debug, Clone, Serialize)]
+pub struct StateReport {
+    /// ONNX name of the input.
+    pub input: String,
+    /// ONNX name of the output.
+    pub output: String,
+    /// Whether it is carried (`--stateful`); if not, names and types suggest it.
+    pub carried: bool,
 }
 
 /// A kernel call.
@@ -117,6 +131,7 @@ fn layer(compiled: &Compiled, index: usize, step: &Step) -> LayerReport {
 pub fn report(compiled: &Compiled) -> Report {
     let schedule = &compiled.schedule;
     let arena = compiled.plan.arena_bytes;
+    let state = state_bytes(compiled);
     Report {
         name: compiled.name.clone(),
         sha256: compiled.source.sha256.clone(),
@@ -128,14 +143,37 @@ pub fn report(compiled: &Compiled) -> Report {
         rom_bytes: schedule.constants.iter().map(|c| c.bytes.len()).sum(),
         arena_bytes: arena,
         arena_lower_bound_bytes: compiled.plan.lower_bound_bytes,
-        state_bytes: 0,
+        state_bytes: state,
         caller_bytes: 0,
-        ram_bytes: arena,
+        ram_bytes: arena.saturating_add(state),
         long_tail_share: long_tail_share(&schedule.steps),
         layers: schedule.steps.iter().enumerate().map(|(i, s)| layer(compiled, i, s)).collect(),
+        states: states(compiled),
         passes: compiled.log.counts().into_iter().map(|(n, c)| (n.to_owned(), c)).collect(),
         diagnostics: compiled.remarks.clone(),
     }
+}
+
+/// Bytes of what is carried.
+fn state_bytes(compiled: &Compiled) -> usize {
+    let inputs = compiled.meta.states.iter().filter_map(|s| compiled.schedule.inputs.get(s.input));
+    emit::state_bytes(inputs.map(|p| p.shape.iter().fold(p.dtype.size(), |n, &d| n.saturating_mul(d))))
+}
+
+fn states(compiled: &Compiled) -> Vec<StateReport> {
+    let name = |ports: &[Port], i: usize| ports.get(i).map(|p| p.name.clone()).unwrap_or_default();
+    let schedule = &compiled.schedule;
+    let carried = compiled.meta.states.iter().map(|s| StateReport {
+        input: name(&schedule.inputs, s.input),
+        output: name(&schedule.outputs, s.output),
+        carried: true,
+    });
+    let proposed = compiled.proposed_state.iter().map(|(input, output)| StateReport {
+        input: input.clone(),
+        output: output.clone(),
+        carried: false,
+    });
+    carried.chain(proposed).collect()
 }
 
 fn long_tail_share(steps: &[Step]) -> f64 {

@@ -36,6 +36,12 @@ fn print(out: &mut String, r: &Report) -> std::fmt::Result {
             writeln!(out, "{what:<8}{}: {}{} {}", p.name, p.dtype, shape(&p.shape), p.layout)?;
         }
     }
+    for s in &r.states {
+        match s.carried {
+            true => writeln!(out, "{:<8}{} of the next run is {}", "state", s.input, s.output)?,
+            false => writeln!(out, "{:<8}perhaps: `--stateful {}={}`", "state", s.input, s.output)?,
+        }
+    }
     writeln!(out, "\n{:>4}  {:<10} {:>14}  {:<6}{:<22} nodes", "", "kernel", "MACs", "dtype", "output")?;
     for l in &r.layers {
         let nodes = if l.nodes.is_empty() { format!("({})", l.note) } else { l.nodes.join(" + ") };
@@ -64,6 +70,9 @@ fn print(out: &mut String, r: &Report) -> std::fmt::Result {
         grouped(r.ram_bytes as u64),
         grouped(r.arena_lower_bound_bytes as u64)
     )?;
+    if r.state_bytes > 0 {
+        writeln!(out, "state       {:>14} bytes of it", grouped(r.state_bytes as u64))?;
+    }
     let fired: Vec<String> = r.passes.iter().map(|(n, c)| format!("{n} × {c}")).collect();
     writeln!(out, "passes      {}", fired.join(", "))
 }
