@@ -111,12 +111,17 @@ impl Op for Branch {
     }
 
     fn lower(&self, cx: &mut LowerCx<'_>) -> Result<(), OpError> {
-        let condition = cx.read_dense(0)?;
         let captured: Vec<TensorView> =
             (0..self.then.inputs.len()).map(|i| cx.read_dense(i + 1)).collect::<Result<_, _>>()?;
         let results: Vec<Option<TensorView>> = (0..self.then.outputs.len())
             .map(|i| cx.output_type(i).map(|_| cx.write_dense(i)).transpose())
             .collect::<Result<_, _>>()?;
+        // Passes may have found the condition.
+        if let Some(condition) = cx.constant(0) {
+            let chosen = if truth(condition)? { &self.then } else { &self.otherwise };
+            return place(cx, chosen, &captured, &results);
+        }
+        let condition = cx.read_dense(0)?;
         let region = cx.begin_if(condition.operand);
         place(cx, &self.then, &captured, &results)?;
         cx.otherwise(region);

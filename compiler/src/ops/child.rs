@@ -31,6 +31,33 @@ pub fn children_mut(op: &mut OpKind) -> Vec<&mut Graph> {
     }
 }
 
+/// Moves what is known of the values that an operator's graphs take from around them into these graphs; `inputs` are
+/// the operator's operands.
+pub fn absorb_known(
+    op: &mut OpKind,
+    inputs: &mut Vec<Option<ValueId>>,
+    known: impl Fn(ValueId) -> Option<Tensor>,
+) {
+    // The first operand that is taken so, and the graphs' input for it.
+    let (first, base) = match op {
+        OpKind::Branch(_) => (1, 0),
+        OpKind::Loop(l) => (l.layout().captured, usize::from(l.numbered) + l.states + l.slices.len()),
+        _ => return,
+    };
+    for k in (first..inputs.len()).rev() {
+        let Some(tensor) = inputs.get(k).copied().flatten().and_then(&known) else { continue };
+        let at = base + k - first;
+        if children(op).iter().any(|graph| graph.inputs.len() <= at) {
+            continue;
+        }
+        for graph in children_mut(op) {
+            let v = graph.inputs.remove(at);
+            graph.set_constant(v, tensor.clone());
+        }
+        inputs.remove(k);
+    }
+}
+
 /// Types of a graph's inputs or outputs.
 pub(super) fn types(graph: &Graph, values: impl Iterator<Item = ValueId>) -> Vec<Type> {
     values.map(|v| Type::new(graph.value(v).dtype, graph.value(v).shape.clone())).collect()

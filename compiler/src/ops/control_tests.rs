@@ -384,3 +384,29 @@ fn states_may_be_each_other_or_the_number() {
         assert_eq!(found, [a, b, at, row.clone()]);
     }
 }
+
+#[test]
+fn passes_hand_on_what_they_find() {
+    let mut graph = import(
+        "g (float[2] x, float[2] v, bool c) => (y, z) <int64 m = {2}> {
+            k = Neg(v)
+            y = If (c) <then_branch = t () => (u) { u = Mul(x, k) }, else_branch = e () => (u) { u = Add(k, x) }>
+            z = Loop (m, , x) <body = b (int64 i, bool go, float[2] a) => (go, b) { d = Sub(a, k) b = Mul(d, x) }>
+        }",
+    )
+    .unwrap();
+    // As if a pass had found it.
+    let k = graph.nodes().next().and_then(|(_, n)| n.outputs[0]).unwrap();
+    graph.set_constant(k, f32s(&[2], &[-1., -2.]));
+    let inputs = [f32s(&[2], &[3., 4.]), f32s(&[2], &[1., 2.]), bool(true)];
+    assert_eq!(run(&graph, &inputs), [vec![-3., -8.], vec![39., 104.]]);
+    crate::passes::optimize(&mut graph).unwrap();
+    let operands: Vec<usize> = graph.nodes().map(|(_, n)| n.inputs.len()).collect();
+    assert_eq!(operands, [2, 2], "the condition and `x`; `x` as the first state and as what the body takes");
+    let branch = graph.producer(graph.outputs[0].1).unwrap().1;
+    let condition = branch.inputs[0].unwrap();
+    graph.set_constant(condition, bool(false));
+    let schedule = lower(&graph, &ScheduleOptions::default()).unwrap();
+    assert!(schedule.regions.iter().all(|r| r.control.repeats()));
+    assert_eq!(run_lowered(&schedule, &inputs)[0], [2., 2.]);
+}

@@ -138,7 +138,7 @@ pub mod window;
 pub mod window_function;
 mod winograd;
 
-pub use child::{children, children_mut, eval_within};
+pub use child::{absorb_known, children, children_mut, eval_within};
 pub use composite::{Body, Composite, INLINE, INTERNAL};
 pub use error::OpError;
 pub use facts::{Fact, Inputs, Type};

@@ -58,7 +58,7 @@ pub use check::violations;
 pub use error::PassError;
 pub use log::{Missed, PassCx, PassLog, PassStat, describe};
 
-use crate::ops::{Graph, children_mut};
+use crate::ops::{Graph, absorb_known, children, children_mut};
 use std::fmt;
 use std::time::Instant;
 
@@ -289,17 +289,23 @@ fn check(graph: &Graph, pass: &'static str) -> Result<(), PassError> {
 
 /// Runs the whole pipeline.
 ///
-/// Children of operators go first, each as a graph of its own.
+/// Children of operators follow, each as a graph of its own, with what is known by then of the values they take from
+/// around them.
 pub fn optimize(graph: &mut Graph) -> Result<PassLog, PassError> {
-    for id in graph.order().to_vec() {
-        let op = graph.node_mut(id).map(|n| &mut n.op);
-        for child in op.map(children_mut).into_iter().flatten() {
-            optimize(child)?;
-        }
-    }
     let mut manager = PassManager::new();
     manager.run(graph, CANONICAL)?;
     manager.run(graph, FUSION)?;
+    for id in graph.order().to_vec() {
+        let Some(node) = graph.node(id).filter(|n| !children(&n.op).is_empty()) else { continue };
+        let (mut op, mut inputs) = (node.op.clone(), node.inputs.clone());
+        absorb_known(&mut op, &mut inputs, |v| graph.constant(v).cloned());
+        for child in children_mut(&mut op) {
+            optimize(child)?;
+        }
+        if let Some(node) = graph.node_mut(id) {
+            (node.op, node.inputs) = (op, inputs);
+        }
+    }
     Ok(manager.log)
 }
 
