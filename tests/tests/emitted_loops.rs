@@ -249,6 +249,16 @@ fn cases() -> Vec<Case> {
             )],
         ),
         case(
+            "beside_itself",
+            vec![(F32, 35, 0), (F32, 70, 192)],
+            1,
+            1,
+            vec![
+                map(&[5, 7], vec![read(0, F32, 0, &[7, 1])], vec![store(1, F32, 0, &[14, 1], r(0))]),
+                map(&[5, 7], vec![read(1, F32, 0, &[14, 1])], vec![store(1, F32, 7, &[14, 1], r(0))]),
+            ],
+        ),
+        case(
             "ahead",
             vec![(F32, 40, 64), (F32, 40, 0)],
             1,

@@ -1,6 +1,6 @@
 //! Loads and stores of a loop nest's innermost loop.
 
-use proc_macro2::{Ident, TokenStream};
+use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::quote;
 
 use super::affine::Affine;
@@ -74,6 +74,15 @@ impl Row {
             quote!(rt::loops::put(#name, #index, #value);)
         }
     }
+}
+
+/// Whether a name stands in an expression.
+fn mentions(tokens: &TokenStream, name: &str) -> bool {
+    tokens.clone().into_iter().any(|token| match token {
+        TokenTree::Group(group) => mentions(&group.stream(), name),
+        TokenTree::Ident(ident) => ident == name,
+        TokenTree::Punct(_) | TokenTree::Literal(_) => false,
+    })
 }
 
 /// Reads that expressions need, those of gather indices included, in order.
@@ -480,7 +489,11 @@ impl<'a> Phase<'a> {
                 }
                 _ => {
                     let ((region, _), place) = (self.region(binding)?, position.tokens());
-                    inside.extend(quote!(rt::loops::put(#region, #place, #value);));
+                    inside.extend(match mentions(&value, &region.to_string()) {
+                        // Read before the region is borrowed to be written.
+                        true => quote!(let stored = #value; rt::loops::put(#region, #place, stored);),
+                        false => quote!(rt::loops::put(#region, #place, #value);),
+                    });
                 }
             }
         }
