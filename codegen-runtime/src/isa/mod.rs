@@ -87,6 +87,9 @@ pub trait Isa: sealed::Sealed + Copy + Send + Sync + 'static {
     /// # Safety
     /// `p` is valid for reading `L` values; aligned to 4 bytes.
     unsafe fn load_first<const L: usize>(self, p: *const f32) -> Self::P;
+    /// Brings the cache line of an address, valid or not, closer; a hint only.
+    #[inline(always)]
+    fn prefetch(self, _p: *const f32) {}
     /// Writes 16 values.
     ///
     /// # Safety

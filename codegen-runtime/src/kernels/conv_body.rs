@@ -18,6 +18,9 @@ pub(crate) const MOST_PIXELS: usize = 14;
 /// input does, block after block for each tile. It is a part of the usual second-level cache.
 const LARGE_WEIGHTS: usize = 256 << 10;
 
+/// Rows of a panel between its use and the one that is asked for then: panels stream from the second-level cache.
+const AHEAD: usize = 32;
+
 /// What taps outside the image read.
 static ZEROS: [f32; 256] = [0.0; 256];
 
@@ -386,7 +389,10 @@ impl<const P: usize, const Q: usize, const L: usize, K: Known<ConvSpec>> Tile<'_
             unsafe {
                 let rows: [I::P; Q] = core::array::from_fn(
                     #[inline(always)]
-                    |q| isa.load_first::<L>(w.add(q * panel)),
+                    |q| {
+                        isa.prefetch(w.wrapping_add(q * panel + AHEAD * L));
+                        isa.load_first::<L>(w.add(q * panel))
+                    },
                 );
                 for p in 0..P {
                     let value = isa.splat(at[p].wrapping_add(offset).read());

@@ -16,6 +16,9 @@ const LARGE_INPUT: usize = 1 << 20;
 /// A right-hand side up to this stays there between two tiles.
 const MEDIUM_WEIGHTS: usize = 512 << 10;
 
+/// How far in front of its use a panel's row is asked for: panels stream from the second-level cache.
+const AHEAD: usize = 32 * LANES;
+
 /// Runs the job's part; a `K` that knows the spec inlines the tiles.
 ///
 /// # Safety
@@ -199,7 +202,10 @@ impl<const R: usize, const Q: usize, K: Known<MatMulSpec>> Task for Tile<'_, R, 
             unsafe {
                 let columns: [I::P; Q] = core::array::from_fn(
                     #[inline(always)]
-                    |q| isa.load(w.add(q * panel)),
+                    |q| {
+                        isa.prefetch(w.wrapping_add(q * panel + AHEAD));
+                        isa.load(w.add(q * panel))
+                    },
                 );
                 for r in 0..R {
                     let value = isa.splat(rows[r].add(k).read());
