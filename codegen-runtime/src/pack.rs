@@ -260,6 +260,50 @@ impl Gemm {
     }
 }
 
+/// Recurrent weights: `[panel of units][k][gate][16]`, the last panel zero-filled. The plain order is `[gate][unit][k]`,
+/// `k` being the unit whose state comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recurrent {
+    /// Gates of a unit.
+    pub gates: usize,
+    /// Units.
+    pub hidden: usize,
+}
+
+impl Recurrent {
+    /// Elements before packing.
+    #[inline(always)]
+    pub const fn plain_len(&self) -> usize {
+        self.gates * self.hidden * self.hidden
+    }
+
+    /// Elements after packing.
+    #[inline(always)]
+    pub const fn packed_len(&self) -> usize {
+        padded(self.hidden) * self.hidden * self.gates
+    }
+
+    /// Where the weight of gate `g` of unit `j` for state `k` lies.
+    #[inline(always)]
+    pub const fn index(&self, g: usize, j: usize, k: usize) -> usize {
+        ((j / LANES * self.hidden + k) * self.gates + g) * LANES + j % LANES
+    }
+
+    /// Packs; units beyond `hidden` become zero.
+    pub fn pack<T: Copy + Default>(&self, plain: &[T], packed: &mut [T]) -> Result<(), WrongLength> {
+        expect(plain.len(), self.plain_len())?;
+        expect(packed.len(), self.packed_len())?;
+        packed.fill(T::default());
+        let rows = (0..self.gates).flat_map(|g| (0..self.hidden).map(move |j| (g, j)));
+        for (row, (g, j)) in rows.enumerate() {
+            for k in 0..self.hidden {
+                packed[self.index(g, j, k)] = plain[row * self.hidden + k];
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A value per output channel: `[group][channels of the group, padded to 16]`. Convolutions have
 /// their groups, depthwise convolutions and matrix products one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

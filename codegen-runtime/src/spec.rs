@@ -343,6 +343,93 @@ pub struct NormSpec {
     pub bias: bool,
 }
 
+/// Recurrent cells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecurrentKind {
+    /// Gates i, o, f, c; logistic, and hyperbolic tangents.
+    Lstm,
+    /// Gates z, r, h; the reset gate is applied to the product (`linear_before_reset`).
+    Gru,
+}
+
+impl RecurrentKind {
+    /// Gates of a unit.
+    pub const fn gates(self) -> usize {
+        match self {
+            RecurrentKind::Lstm => 4,
+            RecurrentKind::Gru => 3,
+        }
+    }
+}
+
+/// One direction of a recurrent operator, `f32`. Units go in panels of 16.
+///
+/// The projection of step `t` of sample `n` begins at `t·x_step + n·x_batch`: for each panel of units, 16 values of
+/// each gate in turn, zeros where there is no unit. Its hidden state goes to `y_offset + t·y_step + n·y_batch`.
+/// First and last states of sample `n` lie at `state_offset + n·state_batch`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecurrentSpec {
+    /// Which cell.
+    pub kind: RecurrentKind,
+    /// Elements of the sequence.
+    pub steps: usize,
+    /// Samples.
+    pub batch: usize,
+    /// Units.
+    pub hidden: usize,
+    /// From the last element to the first.
+    pub backwards: bool,
+    /// Distance between steps of the projections.
+    pub x_step: usize,
+    /// Distance between samples of the projections.
+    pub x_batch: usize,
+    /// First of the hidden states in its slot.
+    pub y_offset: usize,
+    /// Distance between steps of the hidden states.
+    pub y_step: usize,
+    /// Distance between samples of the hidden states.
+    pub y_batch: usize,
+    /// First element of first and last states in their slots.
+    pub state_offset: usize,
+    /// Distance between samples of states.
+    pub state_batch: usize,
+}
+
+impl RecurrentSpec {
+    /// Values of a step's projections.
+    pub const fn x_run(&self) -> usize {
+        self.kind.gates() * crate::pack::padded(self.hidden)
+    }
+
+    /// Values up to the end of the projections.
+    pub const fn x_end(&self) -> usize {
+        end(0, [(self.steps, self.x_step), (self.batch, self.x_batch)], self.x_run())
+    }
+
+    /// Values up to the end of the hidden states.
+    pub const fn y_end(&self) -> usize {
+        end(self.y_offset, [(self.steps, self.y_step), (self.batch, self.y_batch)], self.hidden)
+    }
+
+    /// Values up to the end of a state.
+    pub const fn state_end(&self) -> usize {
+        end(self.state_offset, [(1, 0), (self.batch, self.state_batch)], self.hidden)
+    }
+
+    /// Values of scratch: two hidden states that take turns, and a cell state.
+    pub const fn scratch_len(&self) -> usize {
+        3 * crate::pack::padded(self.hidden)
+    }
+}
+
+/// Values up to the last one of runs that two loops reach; 0 where there are none.
+const fn end(offset: usize, loops: [(usize, usize); 2], run: usize) -> usize {
+    if loops[0].0 == 0 || loops[1].0 == 0 || run == 0 {
+        return 0;
+    }
+    offset + (loops[0].0 - 1) * loops[0].1 + (loops[1].0 - 1) * loops[1].1 + run
+}
+
 /// Packs a run-time matrix into panels of 16 columns: element `(k, n)` of batch `b` is at
 /// `offset + b·batch_stride + k·k_stride + n·n_stride`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

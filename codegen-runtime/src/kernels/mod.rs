@@ -15,6 +15,7 @@ pub mod norm;
 pub mod pack_rt;
 mod pixels;
 pub mod pool;
+pub mod recurrent;
 mod rows;
 pub mod softmax;
 pub mod spatial;

@@ -10,8 +10,8 @@ pub mod loops;
 use crate::ir::DType;
 pub use edgec_runtime::spec;
 use edgec_runtime::spec::{
-    ConvI8Spec, ConvSpec, DepthwiseSpec, MatMulSpec, NormSpec, PackSpec, PoolSpec, SoftmaxSpec,
-    WinogradInputSpec, WinogradOutputSpec,
+    ConvI8Spec, ConvSpec, DepthwiseSpec, MatMulSpec, NormSpec, PackSpec, PoolSpec, RecurrentSpec,
+    SoftmaxSpec, WinogradInputSpec, WinogradOutputSpec,
 };
 pub use loops::{Access, Loops, Nest};
 
@@ -149,6 +149,8 @@ pub enum Kernel {
         /// Output; may be the input.
         y: Operand,
     },
+    /// One direction of an LSTM or GRU, its input's product done.
+    Recurrent(Recurrent),
     /// Packs a run-time operand into the panels that MatMul reads.
     Pack {
         /// Extents.
@@ -201,6 +203,31 @@ pub struct Bytes {
     pub y: Operand,
 }
 
+/// See `edgec_runtime::kernels::recurrent`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Recurrent {
+    /// Extents and options.
+    pub spec: RecurrentSpec,
+    /// Projections of the input.
+    pub x: Operand,
+    /// Packed recurrent weights (`pack::Recurrent`).
+    pub r: Operand,
+    /// GRU: bias of the candidate's recurrent product, padded to panels.
+    pub bias: Option<Operand>,
+    /// Hidden state to start from.
+    pub first_h: Option<Operand>,
+    /// LSTM: cell state to start from.
+    pub first_c: Option<Operand>,
+    /// Hidden states of all steps, where wanted.
+    pub y: Option<Operand>,
+    /// Last hidden state, where wanted.
+    pub last_h: Option<Operand>,
+    /// LSTM: last cell state, where wanted.
+    pub last_c: Option<Operand>,
+    /// Scratch.
+    pub state: Operand,
+}
+
 /// Call of `rt::routines::<module>::<function>(reads…, writes…, params…)`.
 ///
 /// Reads come as `&[T; LEN]`, writes as `&mut [T; LEN]`, parameters as literals.
@@ -241,6 +268,7 @@ impl Kernel {
             Kernel::Pool { .. } => "Pool",
             Kernel::Softmax { .. } => "Softmax",
             Kernel::Norm { .. } => "Norm",
+            Kernel::Recurrent(_) => "Recurrent",
             Kernel::Pack { .. } => "Pack",
             Kernel::WinogradInput { .. } => "WinogradInput",
             Kernel::WinogradOutput { .. } => "WinogradOutput",
@@ -269,6 +297,9 @@ impl Kernel {
             | Kernel::Pack { x, .. }
             | Kernel::WinogradInput { x, .. } => vec![*x],
             Kernel::Norm { x, scale, bias, .. } => [Some(*x), *scale, *bias].into_iter().flatten().collect(),
+            Kernel::Recurrent(r) => {
+                [Some(r.x), Some(r.r), r.bias, r.first_h, r.first_c].into_iter().flatten().collect()
+            }
             Kernel::Loops(loops) => loops.reads(),
             Kernel::Routine(r) => r.reads.clone(),
         }
@@ -287,6 +318,7 @@ impl Kernel {
             | Kernel::WinogradInput { y, .. }
             | Kernel::WinogradOutput { y, .. } => vec![*y],
             Kernel::ConvI8(k) | Kernel::DepthwiseI8(k) => vec![k.y],
+            Kernel::Recurrent(r) => [r.y, r.last_h, r.last_c, Some(r.state)].into_iter().flatten().collect(),
             Kernel::Loops(loops) => loops.writes(),
             Kernel::Routine(r) => r.writes.clone(),
         }
@@ -306,6 +338,7 @@ impl Kernel {
             | Kernel::Softmax { .. }
             | Kernel::Norm { .. }
             | Kernel::Pack { .. }
+            | Kernel::Recurrent(_)
             | Kernel::WinogradInput { .. }
             | Kernel::WinogradOutput { .. } => false,
         }

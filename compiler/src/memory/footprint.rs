@@ -197,6 +197,21 @@ pub fn of_kernel(kernel: &Kernel, len: impl Fn(Operand) -> usize) -> Vec<Touch> 
             list.push(write(*y, dense));
             list
         }
+        Kernel::Recurrent(r) => {
+            let s = &r.spec;
+            let signed = |s: usize| isize::try_from(s).unwrap_or(isize::MAX);
+            let y = [(s.steps, signed(s.y_step)), (s.batch, signed(s.y_batch)), (s.hidden, 1)];
+            let y = Footprint::of_loops(s.y_offset, y);
+            let state =
+                Footprint::of_loops(s.state_offset, [(s.batch, signed(s.state_batch)), (s.hidden, 1)]);
+            let mut list = vec![read(r.x, all(r.x)), read(r.r, all(r.r))];
+            list.extend(r.bias.map(|o| read(o, all(o))));
+            list.extend([r.first_h, r.first_c].into_iter().flatten().map(|o| read(o, state)));
+            list.extend(r.y.map(|o| write(o, y)));
+            list.extend([r.last_h, r.last_c].into_iter().flatten().map(|o| write(o, state)));
+            list.push(write(r.state, all(r.state)));
+            list
+        }
         Kernel::Pack { spec, x, y } => {
             let signed = |s: usize| isize::try_from(s).unwrap_or(isize::MAX);
             let loops = [

@@ -106,7 +106,9 @@ fn rules(kernel: &Kernel) -> Vec<(Operand, Operand, Rule)> {
                 .into_iter()
                 .collect()
         }
-        Kernel::Pack { .. } | Kernel::WinogradInput { .. } | Kernel::Routine(_) => Vec::new(),
+        Kernel::Pack { .. } | Kernel::Recurrent(_) | Kernel::WinogradInput { .. } | Kernel::Routine(_) => {
+            Vec::new()
+        }
     }
 }
 

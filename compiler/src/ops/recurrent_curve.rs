@@ -92,6 +92,11 @@ impl Curve {
         }
     }
 
+    /// Whether it is that function, which has no numbers.
+    pub(super) fn is(&self, name: &str) -> bool {
+        FUNCTIONS.iter().any(|f| f.0 == name && f.1 == self.function)
+    }
+
     /// The number by which the runtime's routine knows the function.
     pub(super) fn code(&self) -> f32 {
         FUNCTIONS.iter().position(|f| f.1 == self.function).unwrap_or(0) as f32

@@ -358,6 +358,10 @@ fn kernel_macs(kernel: &Kernel) -> Option<u64> {
             Some(points(&spec.y).saturating_mul(taps))
         }
         Kernel::MatMul { spec, .. } => Some(product(&[spec.batch, spec.m, spec.n, spec.k])),
+        Kernel::Recurrent(r) => {
+            let s = &r.spec;
+            Some(product(&[s.steps, s.batch, s.kind.gates(), s.hidden, s.hidden]))
+        }
         Kernel::Pool { .. }
         | Kernel::Softmax { .. }
         | Kernel::Norm { .. }

@@ -4,8 +4,8 @@
 use edgec::ir::{DType, Tensor, bf16, f16};
 use edgec::kernel::expr::{BinaryFn, CompareFn, Expr, ReduceOp, Scalar, UnaryFn};
 use edgec::kernel::spec::{
-    Activation, ConvSpec, Epilogue, NormKind, PoolKind, Residual, Scale, View, WinogradInputSpec,
-    WinogradOutputSpec,
+    Activation, ConvSpec, Epilogue, NormKind, PoolKind, RecurrentKind, Residual, Scale, View,
+    WinogradInputSpec, WinogradOutputSpec,
 };
 use edgec::kernel::{Access, EpilogueOperands, Kernel, Nest, Operand, Param, Routine};
 use edgec::schedule::Schedule;
@@ -237,9 +237,55 @@ fn execute(m: &mut Memory, kernel: &Kernel) {
             }
         }
         Kernel::ConvI8(_) | Kernel::DepthwiseI8(_) => panic!("bytes are compared whole, with generated code"),
+        Kernel::Recurrent(r) => recurrent(m, r),
         Kernel::WinogradInput { spec, x, y } => winograd_input(m, spec, *x, *y),
         Kernel::WinogradOutput { spec, x, epilogue, y } => winograd_output(m, spec, [*x, *y], epilogue),
         Kernel::Routine(r) => routine(m, r),
+    }
+}
+
+fn recurrent(m: &mut Memory, r: &edgec::kernel::Recurrent) {
+    let s = &r.spec;
+    let (gates, lstm) = (s.kind.gates(), s.kind == RecurrentKind::Lstm);
+    let layout = pack::Recurrent { gates, hidden: s.hidden };
+    let sigmoid = |v: f64| 1.0 / (1.0 + (-v).exp());
+    for n in 0..s.batch {
+        let at = s.state_offset + n * s.state_batch;
+        let first = |m: &Memory, o: Option<Operand>| -> Vec<f64> {
+            (0..s.hidden).map(|j| o.map_or(0.0, |o| m.f(o, at + j))).collect()
+        };
+        let (mut h, mut c) = (first(m, r.first_h), first(m, r.first_c));
+        for i in 0..s.steps {
+            let t = if s.backwards { s.steps - 1 - i } else { i };
+            let mut new = h.clone();
+            for j in 0..s.hidden {
+                let column = |g: usize| (j / 16 * gates + g) * 16 + j % 16;
+                let x = |g: usize| m.f(r.x, t * s.x_step + n * s.x_batch + column(g));
+                let product =
+                    |g: usize| (0..s.hidden).map(|k| m.f(r.r, layout.index(g, j, k)) * h[k]).sum::<f64>();
+                let gate = |g: usize| sigmoid(x(g) + product(g));
+                if lstm {
+                    c[j] = gate(2) * c[j] + gate(0) * (x(3) + product(3)).tanh();
+                    new[j] = gate(1) * c[j].tanh();
+                } else {
+                    let late = product(2) + r.bias.map_or(0.0, |b| m.f(b, j));
+                    new[j] = (1.0 - gate(0)) * (x(2) + gate(1) * late).tanh() + gate(0) * h[j];
+                }
+            }
+            h = new;
+            for (j, v) in h.iter().enumerate() {
+                if let Some(y) = r.y {
+                    m.put(y, s.y_offset + t * s.y_step + n * s.y_batch + j, Val::F(*v));
+                }
+            }
+        }
+        for (operand, values) in [(r.last_h, &h), (r.last_c, &c)] {
+            for (j, v) in values.iter().enumerate() {
+                if let Some(operand) = operand {
+                    m.put(operand, at + j, Val::F(*v));
+                }
+            }
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod nest;
 mod norm;
 mod pack;
 mod pool;
+mod recurrent;
 mod routine;
 mod shapes;
 mod softmax;
@@ -133,6 +134,7 @@ pub(super) fn layer(
         Kernel::Pool { spec, x, y } => pool::parts(&cx, kernel, spec, *x, *y)?,
         Kernel::Softmax { spec, x, y } => softmax::parts(&cx, kernel, spec, *x, *y)?,
         Kernel::Norm { spec, x, scale, bias, y } => norm::parts(&cx, kernel, spec, *x, [*scale, *bias], *y)?,
+        Kernel::Recurrent(r) => recurrent::parts(&cx, kernel, r)?,
         Kernel::Pack { spec, x, y } => pack::parts(&cx, kernel, spec, *x, *y)?,
         Kernel::WinogradInput { spec, x, y } => winograd::input(&cx, kernel, spec, *x, *y)?,
         Kernel::WinogradOutput { spec, x, epilogue, y } => {
@@ -228,6 +230,10 @@ fn inputs(kernel: &Kernel) -> String {
         Kernel::Pool { spec, .. } => image(&spec.x),
         Kernel::Softmax { spec, .. } => format!("f32[{}, {}, {}]", spec.outer, spec.len, spec.inner),
         Kernel::Norm { spec, .. } => format!("f32[{}, {}]", spec.rows, spec.len),
+        Kernel::Recurrent(r) => {
+            let s = &r.spec;
+            format!("f32[{}, {}, {}, {}]", s.steps, s.batch, s.kind.gates(), s.hidden)
+        }
         Kernel::Pack { spec, .. } => format!("f32[{}, {}, {}]", spec.batch, spec.k, spec.n),
         Kernel::WinogradInput { spec, .. } => image(&spec.x),
         Kernel::WinogradOutput { spec, .. } => {

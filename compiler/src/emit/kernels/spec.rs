@@ -6,7 +6,8 @@ use quote::quote;
 use crate::emit::format::{float32, size};
 use crate::kernel::spec::{
     Activation, ConvI8Spec, ConvSpec, DepthwiseSpec, Epilogue, MatMulSpec, NormKind, NormSpec, PackSpec,
-    PoolKind, PoolSpec, Residual, Scale, SoftmaxSpec, View, WinogradInputSpec, WinogradOutputSpec,
+    PoolKind, PoolSpec, RecurrentKind, RecurrentSpec, Residual, Scale, SoftmaxSpec, View, WinogradInputSpec,
+    WinogradOutputSpec,
 };
 
 fn triple(v: [usize; 3]) -> TokenStream {
@@ -171,6 +172,18 @@ pub(super) fn norm(s: &NormSpec) -> TokenStream {
     let (scale, bias) = (s.scale, s.bias);
     quote!(rt::spec::NormSpec {
         kind: rt::spec::NormKind::#kind, #fields epsilon: #epsilon, scale: #scale, bias: #bias,
+    })
+}
+
+pub(super) fn recurrent(s: &RecurrentSpec) -> TokenStream {
+    let kind = match s.kind {
+        RecurrentKind::Lstm => quote!(Lstm),
+        RecurrentKind::Gru => quote!(Gru),
+    };
+    let (extents, backwards) = (fields!(s: steps batch hidden), s.backwards);
+    let strides = fields!(s: x_step x_batch y_offset y_step y_batch state_offset state_batch);
+    quote!(rt::spec::RecurrentSpec {
+        kind: rt::spec::RecurrentKind::#kind, #extents backwards: #backwards, #strides
     })
 }
 
