@@ -41,7 +41,7 @@ impl Numbers {
     /// The numbers are readable.
     #[inline(always)]
     pub(crate) unsafe fn fill(&self) -> u32 {
-        const { assert!(Tail::LEN > 15) };
+        const { assert!(Tail::LEN > 17) };
         // SAFETY: the caller's promise.
         unsafe { self.tail.read() as u32 }
     }
@@ -49,7 +49,7 @@ impl Numbers {
     /// Number `i` of the tail's `f32`, in every lane.
     ///
     /// # Safety
-    /// The numbers are readable, and `i` below 14.
+    /// The numbers are readable, and `i` below 16.
     #[inline(always)]
     unsafe fn float<I: Isa>(&self, isa: I, i: usize) -> I::P {
         // SAFETY: the caller's promise.
@@ -106,14 +106,18 @@ impl Numbers {
                     if self.steps.add {
                         let at = bytes.residual.add(r_at[p] + q * LANES);
                         let r = if left >= LANES { isa.load_u8(at) } else { isa.load_u8_n(at, left) };
-                        // Exact, all of it, until the base is added.
-                        let r = isa.fmadd(isa.to_f32(r), self.float(isa, 6), self.float(isa, 7));
-                        let sum = isa.fmadd(isa.sub(v, base), self.float(isa, 5), r);
-                        v = clamp(isa, isa.add(sum, base), self.bounds(isa, 8));
+                        // High and low parts are exact, each; rounded are their sum and the integer.
+                        let (r, own) = (isa.to_f32(r), isa.sub(v, base));
+                        let high = isa.fmadd(r, self.float(isa, 6), self.float(isa, 7));
+                        let high = isa.fmadd(own, self.float(isa, 5), high);
+                        let low = isa.fmadd(r, self.float(isa, 9), self.float(isa, 10));
+                        let low = isa.fmadd(own, self.float(isa, 8), low);
+                        let sum = isa.add(high, low);
+                        v = clamp(isa, isa.add(sum, base), self.bounds(isa, 11));
                     }
                     if self.steps.last {
-                        v = isa.round_product(isa.sub(v, base), self.float(isa, 10));
-                        v = clamp(isa, v, self.bounds(isa, 11));
+                        v = isa.round_product(isa.sub(v, base), self.float(isa, 13));
+                        v = clamp(isa, v, self.bounds(isa, 14));
                     }
                     let to = bytes.y.add(y_at[p] + q * LANES);
                     isa.store_bytes(to, isa.sub_i32(isa.bits(v), zero), left);
@@ -125,7 +129,7 @@ impl Numbers {
     /// Bounds at `i` of the tail's `f32`, on the base.
     ///
     /// # Safety
-    /// The numbers are readable, and `i` below 13.
+    /// The numbers are readable, and `i` below 15.
     #[inline(always)]
     unsafe fn bounds<I: Isa>(&self, isa: I, i: usize) -> [I::P; 2] {
         let base = isa.splat(ROUND_BASE);

@@ -9,6 +9,9 @@ use crate::kernels::testing::{EachLevel, Random, coordinates, each_level, elemen
 use crate::pack::Tail;
 use crate::spec::{RequantSteps, View};
 
+/// Unit of the low parts of an addition's factors.
+const TINY: f32 = 536_870_912.0;
+
 struct Case {
     spec: ConvI8Spec,
     depthwise: bool,
@@ -43,7 +46,16 @@ impl Case {
             fill: random.below(256) as u8,
             first: [-100.0, 127.0],
             rescale: [0.73, -60.0, 90.0],
-            add: [20_000.0 / 16384.0, 9_000.0 / 16384.0, -9_000.0 * 7.0 / 16384.0, -70.0, 127.0],
+            add: [
+                20_000.0 / 16384.0,
+                9_000.0 / 16384.0,
+                -9_000.0 * 7.0 / 16384.0,
+                -11_111.0 / TINY,
+                7_777.0 / TINY,
+                -7_777.0 * 7.0 / TINY,
+                -70.0,
+                127.0,
+            ],
             last: [1.31, -50.0, 77.0],
             zero: 50,
         };
@@ -86,8 +98,9 @@ impl Case {
                 }
                 if spec.steps.add {
                     let r = f32::from(self.residual[element(&spec.residual, n, at, m)]);
-                    let sum = v * tail.add[0] + (r * tail.add[1] + tail.add[2]);
-                    v = rounded(sum, 1.0, tail.add[3], tail.add[4]);
+                    let [own, other, zero, own_low, other_low, zero_low, low, high] = tail.add;
+                    let sum = (v * own + (r * other + zero)) + (v * own_low + (r * other_low + zero_low));
+                    v = rounded(sum, 1.0, low, high);
                 }
                 if spec.steps.last {
                     v = rounded(v, tail.last[0], tail.last[1], tail.last[2]);

@@ -149,9 +149,10 @@ pub struct Tail {
     pub first: [f32; 2],
     /// Factor and bounds of [`RequantSteps::rescale`](crate::spec::RequantSteps::rescale).
     pub rescale: [f32; 3],
-    /// Factors of the sum so far and of the addend, the addend's zero point times its factor, negated, and bounds, of
+    /// Factors of the sum so far and of the addend, and the addend's zero point times its factor, negated: the high
+    /// parts of these three, the low parts, and bounds, of
     /// [`RequantSteps::add`](crate::spec::RequantSteps::add).
-    pub add: [f32; 5],
+    pub add: [f32; 8],
     /// Factor and bounds of [`RequantSteps::last`](crate::spec::RequantSteps::last).
     pub last: [f32; 3],
     /// The output's zero point.
@@ -160,7 +161,7 @@ pub struct Tail {
 
 impl Tail {
     /// Numbers of a tail.
-    pub const LEN: usize = 16;
+    pub const LEN: usize = 19;
 
     /// As a [`Requant`] holds it.
     pub fn words(&self) -> [i32; Self::LEN] {
@@ -244,7 +245,7 @@ mod tests {
             fill: 3,
             first: [-1.0, 2.0],
             rescale: [0.5, 0.0, 1.0],
-            add: [0.0; 5],
+            add: [0.0; 8],
             last: [0.0, 0.0, 7.0],
             zero: -4,
         };
@@ -253,7 +254,7 @@ mod tests {
         assert_eq!((packed[1], packed[16], packed[17]), (2, 3, 4));
         assert_eq!(f32::from_bits(packed[32 + 17] as u32), 4.0);
         assert_eq!((packed[64], packed[65]), (0x0303_0303, -4));
-        assert_eq!(f32::from_bits(packed[79] as u32), 0.0);
-        assert_eq!(f32::from_bits(packed[64 + 14] as u32), 7.0);
+        assert_eq!(packed[82], 0);
+        assert_eq!(f32::from_bits(packed[64 + 17] as u32), 7.0);
     }
 }

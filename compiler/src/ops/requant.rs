@@ -8,8 +8,9 @@
 //! - a *rescale* rounds the integer times a factor in the same way (`QuantizeLinear` of `DequantizeLinear`, with or
 //!   without a Relu between them);
 //! - an *addition* of another quantized operand rounds `(q·own + (r - zero)·other) · 2^-shift`, where `own` and `other`
-//!   are integers with a sum of at most 2¹⁶: so the sum is exact in `f32` as in `i32`. They differ from the scales'
-//!   quotients by one part in 2¹⁵, a hundredth of a step at most.
+//!   have two parts: integers with a sum of at most 2¹⁶, and integers of at most 2¹⁴ in units 2¹⁵ times smaller. The sum of
+//!   the high parts is exact in `f32` as in `i32`, so is that of the low parts; the two are added in `f32`, and the result is
+//!   rounded to the nearest integer, ties to even. That is as close to the real number as the sum of two `f32` is.
 //!
 //! Last comes the zero point.
 
@@ -19,6 +20,9 @@ use edgec_runtime::spec::RequantSteps;
 
 /// Largest sum of an addition's two multipliers.
 const MOST: f64 = 65_536.0;
+
+/// Low parts of the multipliers are in units of this part of the high parts' unit.
+const LOW: f64 = 32_768.0;
 
 /// What happens to a sum. Bounds are those of the integer without its zero point.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,13 +50,17 @@ pub struct Rescale {
     pub bounds: [i32; 2],
 }
 
-/// `RNE((q·own + (r - zero)·other) · 2^-shift)`, clamped.
+/// `RNE((q·own + (r - zero)·other) · 2^-shift)`, clamped; multipliers have a part in units of 2⁻¹⁵ besides.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Addend {
     /// Multiplier of the sum so far.
     pub own: i32,
     /// Multiplier of the addend.
     pub other: i32,
+    /// The low part of `own`.
+    pub own_low: i32,
+    /// The low part of `other`.
+    pub other_low: i32,
     /// The sum is taken times two to the power of minus this.
     pub shift: i32,
     /// Zero point of the addend.
@@ -71,15 +79,20 @@ impl Addend {
         }
         // The largest power of two that keeps both below the limit when rounded.
         let shift = libm::floor(libm::log2((MOST - 1.0) / (a + b))).clamp(-30.0, 60.0);
-        let round = |v: f64| libm::rint(v * libm::exp2(shift)) as i32;
-        let sum = Addend { own: round(a), other: round(b), shift: shift as i32, zero, bounds };
+        let parts = |v: f64| {
+            let whole = libm::rint(v * libm::exp2(shift));
+            (whole as i32, libm::rint((v * libm::exp2(shift) - whole) * LOW) as i32)
+        };
+        let ((own, own_low), (other, other_low)) = (parts(a), parts(b));
+        let sum = Addend { own, other, own_low, other_low, shift: shift as i32, zero, bounds };
         (i64::from(sum.own) + i64::from(sum.other) <= MOST as i64).then_some(sum)
     }
 
-    /// Both multipliers with the power of two.
-    fn factors(&self) -> [f32; 2] {
+    /// Both multipliers with the power of two: high parts, low parts.
+    fn factors(&self) -> [[f32; 2]; 2] {
         let unit = libm::exp2(-f64::from(self.shift));
-        [self.own, self.other].map(|v| (f64::from(v) * unit) as f32)
+        let high = [self.own, self.other].map(|v| (f64::from(v) * unit) as f32);
+        [high, [self.own_low, self.other_low].map(|v| (f64::from(v) * unit / LOW) as f32)]
     }
 }
 
@@ -105,9 +118,10 @@ impl Requant {
             q = rounded(q as f32, step.factor, step.bounds);
         }
         if let Some(step) = self.add {
-            let exact =
-                i64::from(q) * i64::from(step.own) + i64::from(addend - step.zero) * i64::from(step.other);
-            q = rounded(exact as f32, libm::exp2(-f64::from(step.shift)) as f32, step.bounds);
+            // Products and both sums are exact.
+            let part = |[own, other]: [f32; 2]| q as f32 * own + (addend - step.zero) as f32 * other;
+            let [high, low] = step.factors();
+            q = rounded(part(high) + part(low), 1.0, step.bounds);
         }
         if let Some(step) = self.last {
             q = rounded(q as f32, step.factor, step.bounds);
@@ -123,9 +137,10 @@ impl Requant {
             let [low, high] = pair(bounds);
             [factor, low, high]
         };
-        let add = self.add.map_or([0.0; 5], |a| {
-            let ([own, other], [low, high]) = (a.factors(), pair(a.bounds));
-            [own, other, -(a.zero as f32) * other, low, high]
+        let add = self.add.map_or([0.0; 8], |a| {
+            let ([[x, y], [x_low, y_low]], [low, high]) = (a.factors(), pair(a.bounds));
+            let zero = -(a.zero as f32);
+            [x, y, zero * y, x_low, y_low, zero * y_low, low, high]
         });
         Tail {
             fill,
@@ -160,11 +175,9 @@ mod tests {
     fn multipliers_of_additions_are_close_and_exact() {
         for (a, b) in [(0.7f32, 1.3f32), (1e-4, 0.9), (37.0, 12.0), (1.0, 1.0)] {
             let add = Addend::new(a, b, 5, [0, 1]).unwrap();
-            let [x, y] = add.factors();
-            let most = f64::from(a + b) / 32_767.0;
-            assert!(
-                (f64::from(x) - f64::from(a)).abs() <= most && (f64::from(y) - f64::from(b)).abs() <= most
-            );
+            let [[x, y], [x_low, y_low]] = add.factors().map(|p| p.map(f64::from));
+            let most = f64::from(a + b) / 32_767.0 / 32_768.0;
+            assert!((x + x_low - f64::from(a)).abs() <= most && (y + y_low - f64::from(b)).abs() <= most);
             assert!(add.own + add.other <= 65_536);
         }
         assert!(

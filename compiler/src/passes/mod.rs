@@ -145,6 +145,8 @@ pub const FUSION: &[Stage] = &[
             &integer::unsigned::UnsignedBytes,
             // Behind the epilogues: bias and clamp stand in them.
             &integer::products::IntegerProducts,
+            // Into the products.
+            &integer::additions::IntegerAdditions,
             &dead_code::DeadCode,
         ],
     ),

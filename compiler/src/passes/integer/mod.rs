@@ -1,6 +1,7 @@
 //! From quantized models to integers: what lies between DequantizeLinear and QuantizeLinear is computed on the
 //! integers themselves.
 
+pub(super) mod additions;
 pub(super) mod moves;
 pub(super) mod products;
 pub(super) mod unsigned;
