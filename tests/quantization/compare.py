@@ -18,6 +18,7 @@ import tempfile
 
 import numpy as np
 import onnx
+import onnx.version_converter
 import onnxruntime as ort
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -100,25 +101,41 @@ class Reader(CalibrationDataReader):
         return next(self.samples, None)
 
 
-def theirs(case, options, scratch):
-    prepared, out = scratch / "prepared.onnx", scratch / "theirs.onnx"
+def prepare(case, scratch):
+    """The model as `quantize_static` is advised to be given it, and raised to where scales per channel exist."""
+    model = onnx.load(case.model)
+    own = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    prepared = scratch / "raised.onnx"
     try:
-        quant_pre_process(str(case.model), str(prepared), skip_symbolic_shape=True)
+        onnx.save(model if own >= 13 else onnx.version_converter.convert_version(model, 13), prepared)
     except Exception:
         prepared = case.model
-    best = None
-    # Activations and weights as their documentation advises for x86: and the other forms.
+    try:
+        quant_pre_process(str(prepared), str(scratch / "prepared.onnx"), skip_symbolic_shape=True)
+        return scratch / "prepared.onnx"
+    except Exception:
+        return prepared
+
+
+def theirs(case, options, scratch):
+    """The best score of both forms of activations, per channel; where that fails, one scale, or products only."""
+    prepared, out, best, failure = prepare(case, scratch), scratch / "theirs.onnx", None, None
+    products = dict(op_types_to_quantize=["Conv", "Gemm", "MatMul", "Add", "Relu"])
     for activation in (QuantType.QUInt8, QuantType.QInt8):
-        try:
-            quantize_static(
-                str(prepared), str(out), Reader(case.calibration), quant_format=QuantFormat.QDQ, per_channel=True,
-                activation_type=activation, weight_type=QuantType.QInt8, **options,
-            )
-            score = case.score(out)
-        except Exception as e:
-            print(f"{case.name}: quantize_static: {e}", file=sys.stderr)
-            continue
-        best = score if best is None else max(best, score)
+        for more in (dict(per_channel=True), dict(per_channel=False), dict(per_channel=True, **products)):
+            try:
+                quantize_static(
+                    str(prepared), str(out), Reader(case.calibration), quant_format=QuantFormat.QDQ,
+                    activation_type=activation, weight_type=QuantType.QInt8, **more, **options,
+                )
+                score = case.score(out)
+            except Exception as e:
+                failure = e
+                continue
+            best = score if best is None else max(best, score)
+            break
+    if best is None:
+        print(f"{case.name}: quantize_static: {failure}", file=sys.stderr)
     return best
 
 

@@ -33,7 +33,7 @@ use crate::frontend;
 use crate::onnx::ExternalData;
 use crate::onnx::proto::ModelProto;
 use draft::Draft;
-use observe::Observed;
+use observe::{Observed, Wants};
 use plan::Plan;
 use prepare::Types;
 use rules::Role;
@@ -158,9 +158,10 @@ impl Subject {
         wanted.extend(means.keys().cloned());
         let watched = Watched::new(&self.draft.to_model(), &wanted, &self.import)?;
         let histogram = self.options.method != Method::MinMax;
+        let softmax = self.softmax_operands();
         let fresh = |name: &str| {
-            let axis = means.get(name).copied();
-            wanted.contains(name).then(|| Observed::new(histogram, axis))
+            let wants = Wants { histogram, sums: means.get(name).copied(), peaks: softmax.contains(name) };
+            wanted.contains(name).then(|| Observed::new(wants))
         };
         let seen = calibrate::observe(&watched, samples, &fresh, tick)?;
         Ok(self.choose(&seen, samples.count()))
@@ -190,7 +191,11 @@ impl Subject {
                         .with_help("calibrate with samples that reach this part of the model"),
                 );
             }
-            let clipped = seen.histogram.as_ref().map_or(0.0, |h| scale::clipped(h, range));
+            let clipped = seen
+                .histogram
+                .as_ref()
+                .filter(|_| seen.peak.is_none())
+                .map_or(0.0, |h| scale::clipped(h, range));
             if clipped > MUCH_CLIPPED {
                 let message = format!("{:.1} % of `{name}` lie outside its range", clipped * 100.0);
                 remarks.push(
@@ -232,6 +237,17 @@ impl Subject {
             }
         }
         out
+    }
+
+    /// Values that nothing reads but quantized softmaxes over the last axis.
+    fn softmax_operands(&self) -> BTreeSet<String> {
+        let uses = self.draft.uses();
+        let softmax = |i: usize| {
+            let node = self.draft.nodes.get(i).is_some_and(|n| draft::is_op(n, "Softmax"));
+            node && self.plan.members.contains_key(&i)
+        };
+        let only = |v: &&String| !uses.kept(v) && uses.readers(v).iter().all(|(i, _)| softmax(*i));
+        self.plan.values.iter().filter(|v| !uses.readers(v).is_empty()).filter(only).cloned().collect()
     }
 
     /// Writes the quantized model.

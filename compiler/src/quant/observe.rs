@@ -104,20 +104,33 @@ pub struct Observed {
     pub histogram: Option<Histogram>,
     /// Sum per channel and number of elements in each, where bias correction needs them.
     pub sums: Option<(Vec<f64>, u64)>,
-    /// Axis of channels for the sums.
-    axis: Option<i64>,
+    /// Smallest of the rows' largest elements and the rows' length, where a softmax reads the value.
+    pub peak: Option<(f32, usize)>,
+    wants: Wants,
+}
+
+/// What is to be kept besides bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Wants {
+    /// Counts.
+    pub histogram: bool,
+    /// Axis of channels for sums, counted from the end where negative.
+    pub sums: Option<i64>,
+    /// The rows' peaks.
+    pub peaks: bool,
 }
 
 impl Observed {
-    /// Nothing seen yet. `axis` asks for sums along that axis, counted from the end where negative.
-    pub fn new(histogram: bool, axis: Option<i64>) -> Observed {
+    /// Nothing seen yet.
+    pub fn new(wants: Wants) -> Observed {
         Observed {
             min: f32::INFINITY,
             max: f32::NEG_INFINITY,
             strange: 0,
-            histogram: histogram.then(Histogram::default),
+            histogram: wants.histogram.then(Histogram::default),
             sums: None,
-            axis,
+            peak: None,
+            wants,
         }
     }
 
@@ -146,8 +159,15 @@ impl Observed {
                 h.add(&finite);
             }
         }
-        if let Some(axis) = self.axis {
+        if let Some(axis) = self.wants.sums {
             self.sum(tensor, values, axis);
+        }
+        if self.wants.peaks {
+            let length = tensor.shape().dims().last().copied().unwrap_or(1).max(1);
+            let peaks =
+                values.chunks(length).map(|row| row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+            let low = peaks.filter(|p| p.is_finite()).fold(f32::INFINITY, f32::min);
+            self.peak = Some((self.peak.map_or(low, |(p, _)| p.min(low)), length));
         }
     }
 
@@ -183,6 +203,10 @@ impl Observed {
             (None, Some(b)) => self.sums = Some(b.clone()),
             _ => {}
         }
+        self.peak = match (self.peak, other.peak) {
+            (Some((a, n)), Some((b, _))) => Some((a.min(b), n)),
+            (a, b) => a.or(b),
+        };
     }
 
     /// Means per channel.
@@ -197,7 +221,7 @@ mod tests {
     use super::*;
 
     fn seen(order: &[&[f32]]) -> Observed {
-        let mut o = Observed::new(true, Some(-1));
+        let mut o = Observed::new(Wants { histogram: true, sums: Some(-1), peaks: false });
         for values in order {
             o.see(&Tensor::vector(values));
         }
@@ -236,9 +260,16 @@ mod tests {
 
     #[test]
     fn means_are_per_channel() {
-        let mut o = Observed::new(false, Some(1));
+        let mut o = Observed::new(Wants { sums: Some(1), ..Wants::default() });
         o.see(&Tensor::new([1, 2, 2], vec![1f32, 3.0, 5.0, 7.0]).unwrap());
         o.see(&Tensor::new([1, 2, 2], vec![0f32, 0.0, 0.0, 0.0]).unwrap());
         assert_eq!(o.means(), Some(vec![1.0, 3.0]));
+    }
+
+    #[test]
+    fn rows_have_peaks() {
+        let mut o = Observed::new(Wants { peaks: true, ..Wants::default() });
+        o.see(&Tensor::new([2, 3], vec![-90f32, 5.0, 1.0, -80.0, 2.0, -7.0]).unwrap());
+        assert_eq!(o.peak, Some((2.0, 3)));
     }
 }

@@ -108,11 +108,21 @@ pub fn range(seen: &Observed, method: Method, form: Activations) -> Range {
         return Range::new(0.0, 0.0);
     }
     let all = Range::new(seen.min, seen.max);
+    if let Some((peak, length)) = seen.peak {
+        return Range::new(seen.min.max(peak - softmax_reach(length)), seen.max);
+    }
     match (&seen.histogram, method) {
         (Some(h), Method::Percentile(share)) => percentile(h, all, share),
         (Some(h), Method::Mse) => least_error(h, all, form),
         _ => all,
     }
+}
+
+/// How far below a row's largest element something still matters to a softmax of 8 bits: there, a whole row
+/// of such elements has less than half a step of its result. What lies lower is cut off, which costs nothing
+/// and leaves the steps to where classes differ; the upper end stays whatever the method is.
+fn softmax_reach(length: usize) -> f32 {
+    (512.0 * length as f32).ln()
 }
 
 /// Cuts off `(100 − share)/2` percent at each end, to the bin.
@@ -194,9 +204,10 @@ pub fn clipped(h: &Histogram, range: Range) -> f64 {
 mod tests {
     use super::*;
     use crate::ir::Tensor;
+    use crate::quant::observe::Wants;
 
     fn seen(values: &[f32]) -> Observed {
-        let mut o = Observed::new(true, None);
+        let mut o = Observed::new(Wants { histogram: true, ..Wants::default() });
         o.see(&Tensor::vector(values));
         o
     }
@@ -235,5 +246,16 @@ mod tests {
         let r = range(&seen(&tail), Method::Mse, Activations::Asymmetric);
         assert!(r.max > 1.0 && r.max < 3.0, "{r:?}");
         assert!(clipped(seen(&tail).histogram.as_ref().unwrap(), r) > 0.0);
+    }
+
+    #[test]
+    fn a_softmax_needs_no_lower_end() {
+        let mut o = Observed::new(Wants { histogram: true, peaks: true, sums: None });
+        o.see(&Tensor::new([2, 2], vec![-260f32, 20.0, 30.0, -100.0]).unwrap());
+        let r = range(&o, Method::Percentile(50.0), Activations::Asymmetric);
+        assert!(r.max == 30.0 && r.min == 0.0, "{r:?}");
+        o.see(&Tensor::new([1, 2], vec![-260f32, -5.0]).unwrap());
+        let r = range(&o, Method::MinMax, Activations::Asymmetric);
+        assert!(r.min < -11.0 && r.min > -13.0, "{r:?}");
     }
 }
