@@ -179,6 +179,8 @@ pub struct Config {
     pub specialise: Specialise,
     /// Compute each convolution by its direct sums, without Winograd's algorithm.
     pub exact: bool,
+    /// Whether a step of a quantized model that would run in float is an error.
+    pub require_integer: bool,
     /// Where the weights are.
     pub weights: WeightsAt,
     /// Where [`Config::compile`] writes; `$OUT_DIR` by default.
@@ -237,6 +239,13 @@ impl Config {
     /// of stride 1 use Winograd's algorithm where it is faster; it rounds differently and takes scratch memory.
     pub fn exact(mut self, exact: bool) -> Self {
         self.exact = exact;
+        self
+    }
+
+    /// Whether every step of a quantized model must run in integers; what else it holds than QuantizeLinear and
+    /// DequantizeLinear at its edges is an error then. Otherwise each step that runs in float is a warning.
+    pub fn require_integer(mut self, require: bool) -> Self {
+        self.require_integer = require;
         self
     }
 

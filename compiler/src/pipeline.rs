@@ -42,7 +42,7 @@ pub struct Compiled {
 /// From a model to kernel calls with addresses. All problems come at once.
 pub fn compile(model: &ModelConfig, config: &Config) -> Result<Compiled, Diagnostics> {
     // Bytes → graph with facts: shapes, types, known values.
-    let Imported { mut graph, diagnostics: remarks, source } = import(model)?;
+    let Imported { mut graph, diagnostics: mut remarks, source } = import(model)?;
     let name = model.base_name();
     // Exporters name graphs after themselves; the file's name means more to its user.
     graph.name = name.clone();
@@ -58,6 +58,7 @@ pub fn compile(model: &ModelConfig, config: &Config) -> Result<Compiled, Diagnos
     } else {
         passes::optimize(&mut graph).map_err(Diagnostic::from)?
     };
+    in_integers(&log, config.require_integer, &mut remarks)?;
     // Graph → kernel calls: layouts, packed weights.
     let options = schedule_options(&graph, model.input_nhwc, &states, &levels, config.exact);
     let schedule = lower(&graph, &options)?;
@@ -113,6 +114,27 @@ fn within_budget(compiled: &Compiled, config: &Config) -> Result<(), Diagnostics
         }
     }
     if problems.has_errors() { Err(problems) } else { Ok(()) }
+}
+
+/// Says which steps of a quantized model run in float, or refuses them.
+fn in_integers(log: &PassLog, required: bool, remarks: &mut Diagnostics) -> Result<(), Diagnostics> {
+    let mut problems = Diagnostics::new();
+    for step in &log.float_steps {
+        let message = format!("{} runs in float: {}", step.node, step.reason);
+        let problem = match required {
+            true => Diagnostic::error(Code::NotInteger, message),
+            false => Diagnostic::warning(Code::RunsInFloat, message),
+        };
+        problems.push(match &step.origin {
+            Some(origin) => problem.at(NodeRef::from(origin)),
+            None => problem,
+        });
+    }
+    if problems.has_errors() {
+        return Err(problems);
+    }
+    remarks.append(problems);
+    Ok(())
 }
 
 fn lower(graph: &Graph, options: &ScheduleOptions) -> Result<Schedule, Diagnostics> {

@@ -113,6 +113,32 @@ fn a_budget_that_is_exceeded_is_status_5() {
     assert_eq!(edgec(&["build", model, "-o", "out", "--max-ram", "big"], dir.path()).status.code(), Some(2));
 }
 
+/// Float steps of a quantized model are named, and refused where that is asked for.
+#[test]
+fn float_steps_are_named_or_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/passes/float_steps");
+    for (name, flags, status) in
+        [("edges", &["--require-integer"][..], 0), ("named", &[], 0), ("named", &["--require-integer"], 1)]
+    {
+        let model = std::fs::read_to_string(cases.join(name).with_extension("onnxtxt")).unwrap();
+        let model: String = model
+            .lines()
+            .take_while(|l| *l != "// ---")
+            .filter(|l| !l.starts_with("//"))
+            .flat_map(|l| [l, "\n"])
+            .collect();
+        let bytes = prost::Message::encode_to_vec(&edgec::onnx::text::parse_model(&model).unwrap());
+        std::fs::write(dir.path().join("model.onnx"), bytes).unwrap();
+        let run = edgec(&[&["inspect", "model.onnx"], flags].concat(), dir.path());
+        let said = text(&run.stderr);
+        assert_eq!(run.status.code(), Some(status), "{said}");
+        let code = if status == 0 { "W0708" } else { "E0305" };
+        assert_eq!(said.contains(code), name == "named", "{said}");
+        assert_eq!(said.contains("(Softmax) runs in float"), name == "named", "{said}");
+    }
+}
+
 #[test]
 fn inspect_prints_the_fields_of_the_contract() {
     let dir = tempfile::tempdir().unwrap();

@@ -15,7 +15,7 @@ use syn::{Ident, LitBool, LitInt, LitStr, Token, bracketed, parenthesized};
 /// ```
 ///
 /// The path is relative to the package's folder. Options: `name`, `level`, `target`, `specialise`, `max_ram`, `max_rom`, `input_layout` as
-/// `key = "text"`; `exact = true`; `dim("NAME" = 1)`, `input_shape("NAME" = [1, 3, 96, 96])`, `rename("ONNX" = "rust")`,
+/// `key = "text"`; `exact = true`; `require_integer = true`; `dim("NAME" = 1)`, `input_shape("NAME" = [1, 3, 96, 96])`, `rename("ONNX" = "rust")`,
 /// `stateful("INPUT" = "OUTPUT")`.
 /// Weights above 16 MB are refused: use a build script.
 #[proc_macro]
@@ -109,6 +109,7 @@ impl Args {
                     config = config.specialise(which);
                 }
                 ("exact", Value::Flag(exact)) => config = config.exact(*exact),
+                ("require_integer", Value::Flag(require)) => config = config.require_integer(*require),
                 ("max_ram" | "max_rom", Value::Text(v)) => {
                     let bytes = edgec::config::parse_bytes(&v.value());
                     let bytes = bytes.map_err(|e| syn::Error::new(v.span(), e))?;
@@ -127,7 +128,7 @@ impl Args {
                     return Err(syn::Error::new(
                         key.span(),
                         "unknown option or value; known: name, level, target, specialise, max_ram, max_rom, input_layout = \"…\", \
-                         exact = true, dim(\"NAME\" = 1), input_shape(\"NAME\" = [1, 3]), rename(\"ONNX\" = \"rust\"), \
+                         exact = true, require_integer = true, dim(\"NAME\" = 1), input_shape(\"NAME\" = [1, 3]), rename(\"ONNX\" = \"rust\"), \
                          stateful(\"INPUT\" = \"OUTPUT\")",
                     ));
                 }

@@ -80,6 +80,9 @@ pub struct ModelArgs {
     /// Sum each convolution's products directly: no Winograd, less memory, no rounding of its own
     #[arg(long)]
     pub exact: bool,
+    /// Refuse a quantized model of which anything but Q/DQ at its edges would run in float
+    #[arg(long)]
+    pub require_integer: bool,
     /// Most bytes of RAM that a model may need, as in `65536`, `64k`, `2M`; exit status 5 beyond
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub max_ram: Option<u64>,
@@ -331,6 +334,7 @@ impl ModelArgs {
         config.target = self.target.clone();
         config.specialise = self.specialise;
         config.exact = self.exact;
+        config.require_integer = self.require_integer;
         (config.max_ram, config.max_rom) = (self.max_ram, self.max_rom);
         config.no_passes = self.no_passes;
         Ok(config)

@@ -11,6 +11,7 @@
 //! max-ram = "64k"            # of each model; also max-rom
 //! specialise = "auto"        # which layers get code of their own: auto, never, always
 //! exact = true               # convolutions without Winograd's algorithm
+//! require-integer = true     # of quantized models: no step in float but Q/DQ at their edges
 //!
 //! [[model]]
 //! path = "models/person.onnx"
@@ -52,6 +53,8 @@ struct Package {
     weights: Option<String>,
     #[serde(default)]
     exact: bool,
+    #[serde(default)]
+    require_integer: bool,
     max_ram: Option<String>,
     max_rom: Option<String>,
 }
@@ -105,6 +108,7 @@ pub fn read(path: &Path) -> Result<Manifest, Diagnostics> {
     config.package = file.package.name;
     config.target = file.package.target;
     config.exact = file.package.exact;
+    config.require_integer = file.package.require_integer;
     match parse_levels(file.package.level.as_deref().unwrap_or("auto")) {
         Ok(levels) => config.levels = levels,
         Err(d) => problems.push(d),

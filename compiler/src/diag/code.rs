@@ -73,6 +73,8 @@ codes! {
         "The folder exists and was not written by edgec (it has no `PROVENANCE.json`). Choose another, or remove it.",
     TooLarge "E0304" "the weights are too large for this way of emission"
         "A macro cannot carry more than 16 MB of weights. Use `edgec::Config` in a build script.",
+    NotInteger "E0305" "a quantized model would not run in integers alone"
+        "`--require-integer` allows QuantizeLinear and DequantizeLinear at the model's edges and no other step in float.\nQuantize the named node's operands and result, or take the flag away.",
     Stale "E0401" "the generated crate is not up to date"
         "`build --check` found other contents than it would write. Run `edgec build` and commit the result.",
     VerifyFailed "E0402" "outputs differ from the reference"
@@ -95,6 +97,8 @@ codes! {
         "The node has a form that is quantized in other cases; the message says why not here.",
     PoorLayer "W0707" "a layer loses much to quantization"
         "The layer's own error is large against its signal. Try `--method mse`, more or better samples, or keep the layer in\nfloat with `--keep-float`.",
+    RunsInFloat "W0708" "a step of a quantized model runs in float"
+        "No integer form of the step fits, or the model itself leaves it in float; the message says which. Everything else\nof the model runs in integers. `--require-integer` makes it an error.",
     Internal "E0900" "internal error"
         "edgec contradicts itself. Please report it, with the model if you can.",
 }

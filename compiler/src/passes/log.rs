@@ -1,6 +1,6 @@
 //! What passes did, and what they declined to do.
 
-use crate::ir::NodeId;
+use crate::ir::{NodeId, Origin};
 use crate::ops::Graph;
 use std::fmt;
 use std::time::Duration;
@@ -15,6 +15,19 @@ pub struct PassLog {
     pub passes: Vec<PassStat>,
     /// Rewrites that matched and were declined, as of each pass's last run.
     pub missed: Vec<Missed>,
+    /// Steps of a quantized model that are left in floats beyond its edges, those of children included.
+    pub float_steps: Vec<FloatStep>,
+}
+
+/// A step of a quantized model that computes in floats.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FloatStep {
+    /// The node, for people.
+    pub node: String,
+    /// The model's node that it comes from.
+    pub origin: Option<Origin>,
+    /// Why; fits behind "runs in float:".
+    pub reason: String,
 }
 
 /// One pass.
@@ -89,6 +102,9 @@ impl fmt::Display for PassLog {
         for m in &self.missed {
             writeln!(f, "not {} at {}: {}", m.pass, m.node, m.reason)?;
         }
+        for step in &self.float_steps {
+            writeln!(f, "in float: {}: {}", step.node, step.reason)?;
+        }
         Ok(())
     }
 }
@@ -132,6 +148,17 @@ impl<'l> PassCx<'l> {
         if self.log.missed.len() < MAX_MISSED && !self.log.missed.contains(&missed) {
             self.log.missed.push(missed);
         }
+    }
+
+    /// Why a pass whose name starts with `passes` did nothing at a node, as [`describe`] names it.
+    pub fn declined(&self, passes: &str, node: &str) -> Option<String> {
+        let found = self.log.missed.iter().find(|m| m.node == node && m.pass.starts_with(passes));
+        found.map(|m| m.reason.clone())
+    }
+
+    /// Records a step that is left in floats.
+    pub fn stays_float(&mut self, step: FloatStep) {
+        self.log.float_steps.push(step);
     }
 
     /// Changes made in this run.

@@ -56,7 +56,7 @@ mod widen_half;
 
 pub use check::violations;
 pub use error::PassError;
-pub use log::{Missed, PassCx, PassLog, PassStat, describe};
+pub use log::{FloatStep, Missed, PassCx, PassLog, PassStat, describe};
 
 use crate::ops::{Graph, absorb_known, children, children_mut};
 use std::fmt;
@@ -150,6 +150,8 @@ pub const FUSION: &[Stage] = &[
             &dead_code::DeadCode,
         ],
     ),
+    // Behind all that makes integers; elementwise steps are still apart.
+    Stage::Once(&integer::remains::FloatSteps),
     // Behind the fusions, whose patterns do not look through the transpose it inserts.
     Stage::Once(&reshape_before_weights::ReshapeBeforeWeights),
     // Cancelled transposes and weights permuted twice.
@@ -302,7 +304,7 @@ pub fn optimize(graph: &mut Graph) -> Result<PassLog, PassError> {
         let (mut op, mut inputs) = (node.op.clone(), node.inputs.clone());
         absorb_known(&mut op, &mut inputs, |v| graph.constant(v).cloned());
         for child in children_mut(&mut op) {
-            optimize(child)?;
+            manager.log.float_steps.append(&mut optimize(child)?.float_steps);
         }
         if let Some(node) = graph.node_mut(id) {
             (node.op, node.inputs) = (op, inputs);

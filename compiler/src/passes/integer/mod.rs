@@ -4,6 +4,7 @@
 pub(super) mod additions;
 pub(super) mod moves;
 pub(super) mod products;
+pub(super) mod remains;
 pub(super) mod unsigned;
 
 use super::matching::{constant, input};
