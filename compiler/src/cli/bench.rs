@@ -4,6 +4,7 @@ use super::args::BenchArgs;
 use super::environment;
 use super::harness::{Harness, Place, Runner};
 use super::progress::Progress;
+use super::yardstick::Peaks;
 use crate::config::ModelConfig;
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::ir::{DType, Tensor};
@@ -23,6 +24,10 @@ struct Report {
     build_seconds: f64,
     text_bytes: u64,
     binary_bytes: u64,
+    /// What `share_of_peak` is a share of, in GOP/s.
+    peak_gops: Peaks,
+    /// Share of the layers' time in loop nests and routines instead of kernels.
+    share_of_loops: f64,
     layers: Vec<Layer>,
 }
 
@@ -33,7 +38,8 @@ struct Layer {
     median_us: f64,
     macs: u64,
     gops: f64,
-    /// Of the fastest layer's rate; the machine's own peak is not measured here.
+    /// Of the rate of a matrix product in cache, of the same kind of numbers and measured beside it; 0 without
+    /// multiplications.
     share_of_peak: f64,
     nodes: Vec<String>,
 }
@@ -62,7 +68,8 @@ pub fn bench(args: &BenchArgs) -> Result<(), Diagnostics> {
         return serve(&mut runner, &place, level, &dir);
     }
     let (min_us, median_us, _) = time(&mut runner, &place, level, args.seconds, &dir)?;
-    let layers = layers(&mut runner, &place, level, args.seconds, &dir, &compiled)?;
+    let peaks = Peaks::measure(&compiled, &config, level, args.seconds.min(0.2), &mut harness)?;
+    let layers = layers(&mut runner, &place, level, args.seconds, &dir, &compiled, peaks)?;
     let binary = harness.binary(&place.package);
     let report = Report {
         level: level.name(),
@@ -72,6 +79,8 @@ pub fn bench(args: &BenchArgs) -> Result<(), Diagnostics> {
         build_seconds,
         text_bytes: text_bytes(&binary),
         binary_bytes: std::fs::metadata(&binary).map(|m| m.len()).unwrap_or(0),
+        peak_gops: peaks,
+        share_of_loops: share_of_loops(&layers),
         layers,
     };
     if args.json {
@@ -82,21 +91,34 @@ pub fn bench(args: &BenchArgs) -> Result<(), Diagnostics> {
     let total: f64 = report.layers.iter().map(|l| l.median_us).sum();
     for l in &report.layers {
         out.push_str(&format!(
-            "{:>4}  {:<10} {:>10.2} µs {:>5.1} % {:>8.1} GOP/s  {}\n",
+            "{:>4}  {:<14} {:>10.2} µs {:>5.1} % {:>8.1} GOP/s {:>4.0} % of peak  {}\n",
             l.index,
             l.kernel,
             l.median_us,
             if total > 0.0 { 100.0 * l.median_us / total } else { 0.0 },
             l.gops,
+            100.0 * l.share_of_peak,
             l.nodes.join(" + ")
         ));
     }
     out.push_str(&format!(
-        "level {}, {:.2} µs median, {:.2} µs least; built in {:.1} s, text {} bytes\n",
-        report.level, report.median_us, report.min_us, report.build_seconds, report.text_bytes
+        "level {}, {:.2} µs median, {:.2} µs least, {:.0} % of it in loops and routines; built in {:.1} s, text {} bytes\n",
+        report.level,
+        report.median_us,
+        report.min_us,
+        100.0 * report.share_of_loops,
+        report.build_seconds,
+        report.text_bytes
     ));
     super::print(&out);
     Ok(())
+}
+
+fn share_of_loops(layers: &[Layer]) -> f64 {
+    let time =
+        |of: &dyn Fn(&Layer) -> bool| layers.iter().filter(|l| of(l)).map(|l| l.median_us).sum::<f64>();
+    let total = time(&|_| true);
+    if total > 0.0 { time(&|l| matches!(l.kernel, "Loops" | "Routine")) / total } else { 0.0 }
 }
 
 fn serve(runner: &mut Runner, place: &Place, level: Level, dir: &Path) -> Result<(), Diagnostics> {
@@ -111,7 +133,8 @@ fn serve(runner: &mut Runner, place: &Place, level: Level, dir: &Path) -> Result
     Ok(())
 }
 
-fn time(
+/// Smallest and median time of an inference in µs, and how often it ran.
+pub fn time(
     runner: &mut Runner,
     place: &Place,
     level: Level,
@@ -134,6 +157,7 @@ fn layers(
     seconds: f64,
     dir: &Path,
     compiled: &Compiled,
+    peaks: Peaks,
 ) -> Result<Vec<Layer>, Diagnostics> {
     let line = format!("layers {} {} {seconds} {}", place.module, level.name(), dir.display());
     let answer = runner.ask(&line).map_err(environment)?;
@@ -143,7 +167,6 @@ fn layers(
         return Err(environment(format!("{} times for {} layers: {answer}", times.len(), steps.len())));
     }
     let rate = |us: f64, macs: u64| if us > 0.0 { 2.0 * macs as f64 / (us * 1e3) } else { 0.0 };
-    let peak = steps.iter().zip(&times).map(|(s, &us)| rate(us, s.macs)).fold(0.0, f64::max);
     Ok(steps
         .iter()
         .zip(&times)
@@ -154,14 +177,14 @@ fn layers(
             median_us: us,
             macs: step.macs,
             gops: rate(us, step.macs),
-            share_of_peak: if peak > 0.0 { rate(us, step.macs) / peak } else { 0.0 },
+            share_of_peak: peaks.of(&step.kernel).map_or(0.0, |peak| rate(us, step.macs) / peak),
             nodes: step.origins.iter().map(|o| o.name.clone()).collect(),
         })
         .collect())
 }
 
 /// Inputs of a fixed pseudo-random sequence: floats in [-1, 1), small integers.
-fn write_inputs(compiled: &Compiled, dir: &Path) -> Result<(), Diagnostics> {
+pub fn write_inputs(compiled: &Compiled, dir: &Path) -> Result<(), Diagnostics> {
     std::fs::create_dir_all(dir).map_err(|e| environment(format!("`{}`: {e}", dir.display())))?;
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     let mut next = move || {

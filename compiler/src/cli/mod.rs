@@ -17,6 +17,7 @@ mod quantize;
 mod run;
 mod samples;
 mod verify;
+mod yardstick;
 
 use crate::diag::{Code, Diagnostic, Diagnostics, Severity};
 use args::{Cli, Command};
