@@ -107,7 +107,7 @@ impl Gemm {
     }
 
     /// `beta·C` as one value per column, where `C` is such.
-    fn row(&self, c: &Tensor, n: usize) -> Option<Vec<f32>> {
+    pub fn row(&self, c: &Tensor, n: usize) -> Option<Vec<f32>> {
         let values = f32::load(c).ok()?;
         let scaled = |v: &f32| if self.beta == 1.0 { *v } else { v * self.beta };
         match c.shape().dims() {

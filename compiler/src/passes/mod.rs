@@ -109,7 +109,8 @@ pub const CANONICAL: &[Stage] = &[
             // Before the patterns of neighbours: a transpose or a reshape in between hides them.
             &cancel_transposes::CancelTransposes,
             &sink_reshape::SinkReshape,
-            // Before the bias: it brings one along.
+            // Before the bias: both bring one along.
+            &integer::gemm::QuantizedGemm,
             &fold_batch_norm::FoldBatchNorm,
             &fuse_bias::FuseBias,
             // Behind the batch norm, which cannot move in front of a convolution that pads.

@@ -67,9 +67,13 @@ fn replace(
     graph.only_reader(product.y)?;
     let zero = u8::try_from(data.zero).ok().filter(|_| data.dtype == DType::U8);
     let x_zero = zero.ok_or("its data are signed bytes that something else reads, too")?;
-    let weights = weights(graph, product)?;
-    if product.fused.scale.is_some() {
-        return Err("a factor stands in its epilogue".to_owned());
+    let mut weights = weights(graph, product)?;
+    if let Some(scale) = product.fused.scale {
+        if !(scale > 0.0 && scale.is_finite()) {
+            return Err("the factor in its epilogue is not positive".to_owned());
+        }
+        // In front of the bias, so that it goes with the weights.
+        weights.scales.iter_mut().for_each(|s| *s *= scale);
     }
     let bias = bias(graph, product, data.scale, &weights)?;
     let [least, most] = y.bounds();
