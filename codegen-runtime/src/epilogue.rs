@@ -1,9 +1,9 @@
 //! What happens between a kernel's accumulators and its output: factor, bias, residual, activation.
 //!
-//! Kernels keep the frequent case, a [`Clamp`], in registers. Everything else (curves, slopes,
+//! Kernels keep what takes a few instructions in registers: clamps, gates, slopes. Everything else (curves,
 //! partial panels, channels that are not neighbours) goes through [`Finish`]: the tile's
 //! accumulators are put on the stack, and one function that all kernels of a level share does the
-//! rest while they are in L1.
+//! rest while they are in L1, with a loop of its own for each activation.
 
 use crate::isa::{Isa, LANES, Task};
 use crate::math::formula::{self, Lanes};
@@ -99,27 +99,87 @@ impl Clamp {
     }
 }
 
+/// An activation of a few instructions, which tiles apply in registers.
+#[derive(Clone, Copy)]
+pub(crate) enum Cheap {
+    Clamp(Clamp),
+    /// `clip(alpha·x + beta, 0, 1)`, times `x` if so.
+    Gate {
+        alpha: f32,
+        beta: f32,
+        times: bool,
+    },
+    /// `x < 0 ? slope·x : x`, with one slope or one per channel.
+    Slope {
+        of_all: Option<f32>,
+    },
+}
+
+impl Cheap {
+    /// The activation as one of these, if it is.
+    #[inline(always)]
+    pub(crate) const fn of(activation: Activation) -> Option<Cheap> {
+        if let Some(clamp) = Clamp::of(activation) {
+            return Some(Cheap::Clamp(clamp));
+        }
+        match activation {
+            Activation::HardSigmoid { alpha, beta } => Some(Cheap::Gate { alpha, beta, times: false }),
+            Activation::HardSwish => Some(Cheap::Gate { alpha: 1.0 / 6.0, beta: 0.5, times: true }),
+            Activation::LeakyRelu { alpha } => Some(Cheap::Slope { of_all: Some(alpha) }),
+            Activation::PRelu => Some(Cheap::Slope { of_all: None }),
+            _ => None,
+        }
+    }
+}
+
+/// `clip(alpha·v + beta, 0, 1)`, times `v` if so.
+#[inline(always)]
+pub(crate) fn gate<I: Isa>(isa: I, alpha: f32, beta: f32, times: bool, v: I::P) -> I::P {
+    let gate = Clamp { lo: 0.0, hi: 1.0 }.apply(isa, isa.fmadd(isa.splat(alpha), v, isa.splat(beta)));
+    if times { isa.mul(v, gate) } else { gate }
+}
+
+/// `v < 0 ? slope·v : v`.
+#[inline(always)]
+pub(crate) fn sloped<I: Isa>(isa: I, slope: I::P, v: I::P) -> I::P {
+    isa.select(isa.lt(v, isa.zero()), isa.mul(slope, v), v)
+}
+
+/// Calls `$with!(|v, slope| …)` with the curve of an activation: an expression for each, so that what calls it
+/// has a loop for each.
+macro_rules! for_activation {
+    ($isa:ident, $activation:expr, $with:ident) => {
+        match $activation {
+            Activation::None => $with!(v, _slope, v),
+            Activation::Relu => $with!(v, _slope, Clamp { lo: 0.0, hi: f32::INFINITY }.apply($isa, v)),
+            Activation::Clip { lo, hi } => $with!(v, _slope, Clamp { lo, hi }.apply($isa, v)),
+            Activation::LeakyRelu { alpha } => $with!(v, _slope, sloped($isa, $isa.splat(alpha), v)),
+            Activation::PRelu => $with!(v, slope, sloped($isa, slope, v)),
+            Activation::HardSigmoid { alpha, beta } => {
+                $with!(v, _slope, gate($isa, alpha, beta, false, v))
+            }
+            Activation::HardSwish => $with!(v, _slope, gate($isa, 1.0 / 6.0, 0.5, true, v)),
+            Activation::Sigmoid => $with!(v, _slope, formula::sigmoid(Lanes::new($isa, v)).v),
+            Activation::Swish { alpha } => $with!(v, _slope, formula::swish(Lanes::new($isa, v), alpha).v),
+            Activation::Tanh => $with!(v, _slope, formula::tanh(Lanes::new($isa, v)).v),
+            Activation::Gelu => $with!(v, _slope, formula::gelu(Lanes::new($isa, v)).v),
+            Activation::GeluTanh => $with!(v, _slope, formula::gelu_tanh(Lanes::new($isa, v)).v),
+            Activation::Elu { alpha } => $with!(v, _slope, formula::elu(Lanes::new($isa, v), alpha).v),
+            Activation::Softplus => $with!(v, _slope, formula::softplus(Lanes::new($isa, v)).v),
+        }
+    };
+}
+
 /// Applies an activation to 16 values; `slope` is for [`Activation::PRelu`].
 #[inline(always)]
 pub(crate) fn activate<I: Isa>(isa: I, activation: Activation, v: I::P, slope: I::P) -> I::P {
-    let leaky = |slope: I::P| isa.select(isa.lt(v, isa.zero()), isa.mul(slope, v), v);
-    let clip_01 = |v: I::P| Clamp { lo: 0.0, hi: 1.0 }.apply(isa, v);
-    match activation {
-        Activation::None => v,
-        Activation::Relu => Clamp { lo: 0.0, hi: f32::INFINITY }.apply(isa, v),
-        Activation::Clip { lo, hi } => Clamp { lo, hi }.apply(isa, v),
-        Activation::LeakyRelu { alpha } => leaky(isa.splat(alpha)),
-        Activation::PRelu => leaky(slope),
-        Activation::HardSigmoid { alpha, beta } => clip_01(isa.fmadd(isa.splat(alpha), v, isa.splat(beta))),
-        Activation::HardSwish => isa.mul(v, clip_01(isa.fmadd(isa.splat(1.0 / 6.0), v, isa.splat(0.5)))),
-        Activation::Sigmoid => formula::sigmoid(Lanes::new(isa, v)).v,
-        Activation::Swish { alpha } => formula::swish(Lanes::new(isa, v), alpha).v,
-        Activation::Tanh => formula::tanh(Lanes::new(isa, v)).v,
-        Activation::Gelu => formula::gelu(Lanes::new(isa, v)).v,
-        Activation::GeluTanh => formula::gelu_tanh(Lanes::new(isa, v)).v,
-        Activation::Elu { alpha } => formula::elu(Lanes::new(isa, v), alpha).v,
-        Activation::Softplus => formula::softplus(Lanes::new(isa, v)).v,
+    macro_rules! value {
+        ($v:ident, $slope:ident, $curve:expr) => {{
+            let ($v, $slope) = (v, slope);
+            $curve
+        }};
     }
+    for_activation!(isa, activation, value)
 }
 
 /// Where a register tile goes: some channels of some pixels.
@@ -170,26 +230,9 @@ impl Rows<'_> {
             && self.y_step == 1
             && (!before || self.r_step == 1)
             && !matches!(epilogue.residual, Residual::After);
-        if let (true, Some(clamp)) = (plain, Clamp::of(epilogue.activation)) {
-            for q in 0..Q {
-                // SAFETY: q < Q, and the vectors are readable for Q·16 values.
-                let (scale, bias) = unsafe {
-                    let c = q * LANES;
-                    (self.vectors.scale_at(isa, epilogue, c), self.vectors.bias_at(isa, epilogue, c))
-                };
-                for p in 0..P {
-                    if p < count {
-                        // SAFETY: pixel p exists, and all of its Q·L channels do.
-                        unsafe {
-                            let mut v = isa.fmadd_first::<L>(acc[p][q], scale, bias);
-                            if before {
-                                v = isa.add(v, isa.load_first::<L>(self.residual.add(r_rows[p] + q * LANES)));
-                            }
-                            isa.store_first::<L>(self.y.add(y_rows[p] + q * LANES), clamp.apply(isa, v));
-                        }
-                    }
-                }
-            }
+        if let (true, Some(cheap)) = (plain, Cheap::of(epilogue.activation)) {
+            // SAFETY: the tile is a plain one; the rest is the caller's promise.
+            unsafe { self.in_registers::<I, P, Q, L>(isa, &acc, count, y_rows, r_rows, cheap) }
             return;
         }
         let mut tile = [[core::mem::MaybeUninit::<[f32; LANES]>::uninit(); Q]; P];
@@ -215,6 +258,65 @@ impl Rows<'_> {
                 r_step: self.r_step,
             };
             isa.call(Shared(finish))
+        }
+    }
+
+    /// Stores a tile all of whose channels exist and are neighbours, without an addend behind the activation.
+    ///
+    /// # Safety
+    /// As for [`Rows::store`].
+    #[inline(always)]
+    unsafe fn in_registers<I: Isa, const P: usize, const Q: usize, const L: usize>(
+        self,
+        isa: I,
+        acc: &[[I::P; Q]; P],
+        count: usize,
+        y_rows: &[usize; P],
+        r_rows: &[usize; P],
+        cheap: Cheap,
+    ) {
+        // A loop for each, with the accumulators in registers: no closures, which would take their address.
+        macro_rules! each {
+            ($c:ident, $v:ident, $curve:expr, $($let:tt)*) => {
+                for q in 0..Q {
+                    let $c = q * LANES;
+                    // SAFETY: q < Q, and the vectors are readable for Q·16 values.
+                    let (scale, bias) = unsafe {
+                        (
+                            self.vectors.scale_at(isa, self.epilogue, $c),
+                            self.vectors.bias_at(isa, self.epilogue, $c),
+                        )
+                    };
+                    $($let)*
+                    for p in 0..P {
+                        if p < count {
+                            // SAFETY: pixel p exists, and all of its Q·L channels do.
+                            unsafe {
+                                let mut $v = isa.fmadd_first::<L>(acc[p][q], scale, bias);
+                                if matches!(self.epilogue.residual, Residual::Before) {
+                                    let addend = isa.load_first::<L>(self.residual.add(r_rows[p] + $c));
+                                    $v = isa.add($v, addend);
+                                }
+                                isa.store_first::<L>(self.y.add(y_rows[p] + $c), $curve);
+                            }
+                        }
+                    }
+                }
+            };
+        }
+        match cheap {
+            Cheap::Clamp(clamp) => each!(c, v, clamp.apply(isa, v),),
+            Cheap::Gate { alpha, beta, times } => each!(c, v, gate(isa, alpha, beta, times, v),),
+            Cheap::Slope { of_all } => each!(
+                c,
+                v,
+                sloped(isa, slope, v),
+                let slope = match of_all {
+                    Some(slope) => isa.splat(slope),
+                    // SAFETY: slopes per channel are readable for Q·16 values.
+                    None => unsafe { isa.load(self.vectors.slope.add(c)) },
+                };
+            ),
         }
     }
 }
@@ -249,47 +351,72 @@ impl Finish<'_> {
     /// `channels` values rounded up to 16. `r_rows` is as long as `y_rows` if there is a residual.
     #[inline(always)]
     pub(crate) unsafe fn finish<I: Isa>(self, isa: I) {
-        let epilogue = self.epilogue;
-        let adds = !matches!(epilogue.residual, Residual::None);
         let mut c = 0;
         while c < self.channels {
             let n = if self.channels - c < LANES { self.channels - c } else { LANES };
-            // SAFETY: c < channels, and the vectors are readable up to the next multiple of 16.
-            let (scale, bias, slope) = unsafe {
-                let slope = match epilogue.activation {
+            // SAFETY: c < channels, and the vectors are readable up to the next multiple of 16; the rest
+            // is the caller's promise.
+            unsafe {
+                let slope = match self.epilogue.activation {
                     Activation::PRelu => isa.load(self.vectors.slope.add(c)),
                     _ => isa.zero(),
                 };
-                (self.vectors.scale_at(isa, epilogue, c), self.vectors.bias_at(isa, epilogue, c), slope)
-            };
-            for (row, &y_row) in self.y_rows.iter().enumerate() {
-                // SAFETY: the accumulators of a row are readable up to the next multiple of 16, its
-                // n addends and outputs are valid by the caller's promise.
-                unsafe {
-                    let acc = isa.load(self.acc.add(row * self.acc_pitch + c));
-                    let mut v = isa.fmadd(acc, scale, bias);
-                    let addend = if adds {
-                        // As many as output rows; the default is never taken.
-                        let start = match self.r_rows.get(row) {
-                            Some(&start) => start,
-                            None => 0,
-                        };
-                        let from = self.residual.add(start + c * self.r_step);
-                        load_strided(isa, from, self.r_step, n)
-                    } else {
-                        isa.zero()
-                    };
-                    if matches!(epilogue.residual, Residual::Before) {
-                        v = isa.add(v, addend);
-                    }
-                    v = activate(isa, epilogue.activation, v, slope);
-                    if matches!(epilogue.residual, Residual::After) {
-                        v = isa.add(v, addend);
-                    }
-                    store_strided(isa, self.y.add(y_row + c * self.y_step), self.y_step, v, n);
+                macro_rules! panel {
+                    ($v:ident, $slope:ident, $curve:expr) => {{
+                        let $slope = slope;
+                        self.panel(
+                            isa,
+                            c,
+                            n,
+                            #[inline(always)]
+                            |$v| $curve,
+                        )
+                    }};
                 }
+                for_activation!(isa, self.epilogue.activation, panel);
             }
             c += LANES;
+        }
+    }
+
+    /// Finishes `n ≤ 16` channels from `c`, of every row.
+    ///
+    /// # Safety
+    /// As for [`Finish::finish`].
+    #[inline(always)]
+    unsafe fn panel<I: Isa>(self, isa: I, c: usize, n: usize, curve: impl Fn(I::P) -> I::P) {
+        let residual = self.epilogue.residual;
+        // SAFETY: c < channels, and the vectors are readable up to the next multiple of 16.
+        let (scale, bias) = unsafe {
+            (self.vectors.scale_at(isa, self.epilogue, c), self.vectors.bias_at(isa, self.epilogue, c))
+        };
+        for (row, &y_row) in self.y_rows.iter().enumerate() {
+            // SAFETY: the accumulators of a row are readable up to the next multiple of 16, its
+            // n addends and outputs are valid by the caller's promise.
+            unsafe {
+                let acc = isa.load(self.acc.add(row * self.acc_pitch + c));
+                let mut v = isa.fmadd(acc, scale, bias);
+                let to = self.y.add(y_row + c * self.y_step);
+                if matches!(residual, Residual::None) {
+                    store_strided(isa, to, self.y_step, curve(v), n);
+                    continue;
+                }
+                // As many as output rows; the default is never taken.
+                let start = match self.r_rows.get(row) {
+                    Some(&start) => start,
+                    None => 0,
+                };
+                let from = self.residual.add(start + c * self.r_step);
+                let addend = load_strided(isa, from, self.r_step, n);
+                if matches!(residual, Residual::Before) {
+                    v = isa.add(v, addend);
+                }
+                v = curve(v);
+                if matches!(residual, Residual::After) {
+                    v = isa.add(v, addend);
+                }
+                store_strided(isa, to, self.y_step, v, n);
+            }
         }
     }
 }

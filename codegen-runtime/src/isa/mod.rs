@@ -118,6 +118,19 @@ pub trait Isa: sealed::Sealed + Copy + Send + Sync + 'static {
     fn fmadd(self, a: Self::P, b: Self::P, c: Self::P) -> Self::P;
     /// `a · b + c` in the first `L` lanes, 8 or 16; the others are unspecified.
     fn fmadd_first<const L: usize>(self, a: Self::P, b: Self::P, c: Self::P) -> Self::P;
+    /// `a · 2ⁿ`, rounded once, for `½ ≤ |a| < 2` and integers `-160 ≤ n ≤ 140`; NaN where `a` is.
+    #[inline(always)]
+    fn times_power_of_two(self, a: Self::P, n: Self::P) -> Self::P {
+        // In two factors, since 2ⁿ itself may be too large or denormal; the first product is exact.
+        let rounder = self.splat(ROUND_BASE);
+        let upper = self.fmadd(n, self.splat(0.5), rounder);
+        let lower = self.add(self.sub(n, self.sub(upper, rounder)), rounder);
+        // The integers are in the low bits.
+        let bias = self.splat_i32(127);
+        let upper = self.from_bits(self.shl::<23>(self.add_i32(self.bits(upper), bias)));
+        let lower = self.from_bits(self.shl::<23>(self.add_i32(self.bits(lower), bias)));
+        self.mul(self.mul(a, upper), lower)
+    }
     /// `-a`.
     fn neg(self, a: Self::P) -> Self::P;
     /// `|a|`.

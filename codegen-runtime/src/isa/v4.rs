@@ -139,6 +139,10 @@ impl Isa for V4 {
         self.fmadd(a, b, c)
     }
     #[inline(always)]
+    fn times_power_of_two(self, a: __m512, n: __m512) -> __m512 {
+        op!(_mm512_scalef_ps(a, n))
+    }
+    #[inline(always)]
     fn neg(self, a: __m512) -> __m512 {
         self.from_bits(self.xor_i32(self.bits(a), self.splat_i32(i32::MIN)))
     }

@@ -2,7 +2,7 @@
 
 use core::marker::PhantomData;
 
-use crate::epilogue::{Clamp, Finish, Shared};
+use crate::epilogue::{Cheap, Finish, Shared, gate, sloped};
 use crate::isa::{Isa, LANES, Level, Task};
 use crate::kernels::layer::Known;
 use crate::kernels::matmul::{Job, weights};
@@ -383,27 +383,46 @@ unsafe fn store<I: Isa, const R: usize, const Q: usize, K: Known<MatMulSpec>>(
     // SAFETY: rows below `count` and these columns lie inside the output, and inside the residual
     // if there is one; the vectors are padded to 16; the accumulators' copy has R rows of Q·16.
     unsafe {
-        if let Some(clamp) = Clamp::of(epilogue.activation) {
-            for q in 0..Q {
-                let scale = vectors.scale_at(isa, epilogue, q * LANES);
-                let bias = vectors.bias_at(isa, epilogue, q * LANES);
-                // Only the last panel can be partial.
-                let width = if q + 1 < Q { LANES } else { columns - (Q - 1) * LANES };
-                for r in 0..R {
-                    if r < count {
-                        let mut v = isa.fmadd(sum[r][q], scale, bias);
-                        let from = residual.wrapping_add(r * r_stride + q * LANES);
-                        if matches!(epilogue.residual, Residual::Before) {
-                            v = isa.add(v, load(isa, from, width));
+        if let Some(cheap) = Cheap::of(epilogue.activation) {
+            // A loop for each, with the accumulators in registers: no closures, which would take their address.
+            macro_rules! each {
+                ($v:ident, $q:ident, $curve:expr, $($let:tt)*) => {
+                    for $q in 0..Q {
+                        let scale = vectors.scale_at(isa, epilogue, $q * LANES);
+                        let bias = vectors.bias_at(isa, epilogue, $q * LANES);
+                        // Only the last panel can be partial.
+                        let width = if $q + 1 < Q { LANES } else { columns - (Q - 1) * LANES };
+                        $($let)*
+                        for r in 0..R {
+                            if r < count {
+                                let mut $v = isa.fmadd(sum[r][$q], scale, bias);
+                                let from = residual.wrapping_add(r * r_stride + $q * LANES);
+                                if matches!(epilogue.residual, Residual::Before) {
+                                    $v = isa.add($v, load(isa, from, width));
+                                }
+                                let mut $v = $curve;
+                                if matches!(epilogue.residual, Residual::After) {
+                                    $v = isa.add($v, load(isa, from, width));
+                                }
+                                let to = y.add(r * y_stride + $q * LANES);
+                                if width == LANES { isa.store(to, $v) } else { isa.store_n(to, $v, width) }
+                            }
                         }
-                        v = clamp.apply(isa, v);
-                        if matches!(epilogue.residual, Residual::After) {
-                            v = isa.add(v, load(isa, from, width));
-                        }
-                        let to = y.add(r * y_stride + q * LANES);
-                        if width == LANES { isa.store(to, v) } else { isa.store_n(to, v, width) }
                     }
-                }
+                };
+            }
+            match cheap {
+                Cheap::Clamp(clamp) => each!(v, q, clamp.apply(isa, v),),
+                Cheap::Gate { alpha, beta, times } => each!(v, q, gate(isa, alpha, beta, times, v),),
+                Cheap::Slope { of_all } => each!(
+                    v,
+                    q,
+                    sloped(isa, slope, v),
+                    let slope = match of_all {
+                        Some(slope) => isa.splat(slope),
+                        None => isa.load(vectors.slope.add(q * LANES)),
+                    };
+                ),
             }
             return;
         }

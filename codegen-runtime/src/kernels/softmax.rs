@@ -1,4 +1,4 @@
-//! Softmax and LogSoftmax in `f32`, with the maximum subtracted. The same bits at every level.
+//! Softmax and LogSoftmax in `f32`, with the maximum subtracted.
 //!
 //! Contiguous rows are taken 16 values at a time; with elements behind the axis, 16 of these neighbours
 //! are done together. A row with NaN becomes NaN.

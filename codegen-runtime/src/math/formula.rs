@@ -18,10 +18,14 @@ pub trait Real:
     fn if_less(self, than: Self, yes: Self, no: Self) -> Self;
     /// `|self|`.
     fn abs(self) -> Self;
+    /// `self · by + plus`: rounded once where vectors have FMA, twice elsewhere.
+    fn mul_add(self, by: Self, plus: Self) -> Self;
     /// `self`, which has no sign, with the sign of `of`.
     fn signed_like(self, of: Self) -> Self;
     /// `2ⁿ` for `self = n + ROUNDER`, `-126 ≤ n ≤ 127`.
     fn power_of_two(self) -> Self;
+    /// `self · 2ⁿ`, rounded once, for `½ ≤ |self| < 2` and an integer `-160 ≤ n ≤ 140`.
+    fn times_power_of_two(self, n: Self) -> Self;
     /// `(m, e)` with `self = m·2^e` and `√½ ≤ m < √2`, for positive normal numbers.
     fn split(self) -> (Self, Self);
 
@@ -58,12 +62,23 @@ impl Real for f32 {
         f32::from_bits(self.to_bits() & 0x7fff_ffff)
     }
     #[inline(always)]
+    fn mul_add(self, by: f32, plus: f32) -> f32 {
+        self * by + plus
+    }
+    #[inline(always)]
     fn signed_like(self, of: f32) -> f32 {
         f32::from_bits(self.to_bits() | (of.to_bits() & 0x8000_0000))
     }
     #[inline(always)]
     fn power_of_two(self) -> f32 {
         f32::from_bits(self.to_bits().wrapping_add(127) << 23)
+    }
+    #[inline(always)]
+    fn times_power_of_two(self, n: f32) -> f32 {
+        // In two factors, since 2ⁿ itself may be too large or denormal; the first product is exact.
+        let upper = n * 0.5 + ROUNDER;
+        let lower = (n - (upper - ROUNDER)) + ROUNDER;
+        self * upper.power_of_two() * lower.power_of_two()
     }
     #[inline(always)]
     fn split(self) -> (f32, f32) {
@@ -136,6 +151,10 @@ impl<I: Isa> Real for Lanes<I> {
         Lanes { v: self.isa.abs(self.v), ..self }
     }
     #[inline(always)]
+    fn mul_add(self, by: Self, plus: Self) -> Self {
+        Lanes { v: self.isa.fmadd(self.v, by.v, plus.v), ..self }
+    }
+    #[inline(always)]
     fn signed_like(self, of: Self) -> Self {
         let isa = self.isa;
         let sign = isa.and_i32(isa.bits(of.v), isa.splat_i32(i32::MIN));
@@ -146,6 +165,10 @@ impl<I: Isa> Real for Lanes<I> {
         let isa = self.isa;
         let biased = isa.add_i32(isa.bits(self.v), isa.splat_i32(127));
         Lanes { v: isa.from_bits(isa.shl::<23>(biased)), ..self }
+    }
+    #[inline(always)]
+    fn times_power_of_two(self, n: Self) -> Self {
+        Lanes { v: self.isa.times_power_of_two(self.v, n.v), ..self }
     }
     #[inline(always)]
     fn split(self) -> (Self, Self) {
@@ -173,7 +196,7 @@ fn polynomial<R: Real, const N: usize>(x: R, c: [f32; N]) -> R {
     let mut i = N - 1;
     while i > 0 {
         i -= 1;
-        sum = sum * x + x.like(c[i]);
+        sum = sum.mul_add(x, x.like(c[i]));
     }
     sum
 }
@@ -182,35 +205,32 @@ fn polynomial<R: Real, const N: usize>(x: R, c: [f32; N]) -> R {
 const LN2_HI: f32 = 0.693_359_4;
 const LN2_LO: f32 = -2.121_944_4e-4;
 
-/// `(n, p)` with `exp(x) = 2ⁿ·(1 + p)`, for numbers of moderate size.
+/// `(n, p, t)` with `exp(x) = 2ⁿ·(1 + p)` and `t = n + ROUNDER`, for numbers of moderate size.
 #[inline(always)]
-fn exp_parts<R: Real>(x: R) -> (R, R) {
+fn exp_parts<R: Real>(x: R) -> (R, R, R) {
     let rounder = x.like(ROUNDER);
-    let n = (x * x.like(core::f32::consts::LOG2_E) + rounder) - rounder;
-    let r = (x - n * x.like(LN2_HI)) - n * x.like(LN2_LO);
+    let t = x.mul_add(x.like(core::f32::consts::LOG2_E), rounder);
+    let n = t - rounder;
+    let r = n.mul_add(x.like(-LN2_LO), n.mul_add(x.like(-LN2_HI), x));
     let q = polynomial(r, [0.499_999_97, 0.166_665_45, 0.041_667_443, 0.008_366_433, 0.001_387_013_2]);
-    (n, r + r * r * q)
+    (n, (r * r).mul_add(q, r), t)
 }
 
 /// `exp(x)`, within 1 ULP, denormal results included.
 #[inline(always)]
 pub fn exp<R: Real>(x: R) -> R {
     // Beyond these the result is infinite or rounds to zero.
-    let (n, p) = exp_parts(x.at_least(-104.0).at_most(89.0));
-    // In two factors, since 2ⁿ itself may be too large or denormal.
-    let rounder = x.like(ROUNDER);
-    let upper = n * x.like(0.5) + rounder;
-    let lower = (n - (upper - rounder)) + rounder;
-    (x.like(1.0) + p) * upper.power_of_two() * lower.power_of_two()
+    let (n, p, _) = exp_parts(x.at_least(-104.0).at_most(89.0));
+    (x.like(1.0) + p).times_power_of_two(n)
 }
 
 /// `exp(x) - 1`, within 2 ULP, also near zero.
 #[inline(always)]
 pub fn expm1<R: Real>(x: R) -> R {
-    let (n, p) = exp_parts(x.at_least(-18.0).at_most(89.0));
+    let (n, p, _) = exp_parts(x.at_least(-18.0).at_most(89.0));
     // Half of it, since 2ⁿ may be too large: exp(x) - 1 = 2·(s·p + (s - 1/2)), s = 2ⁿ/2.
     let s = (n + x.like(ROUNDER - 1.0)).power_of_two();
-    let y = (s * p + (s - x.like(0.5))) * x.like(2.0);
+    let y = s.mul_add(p, s - x.like(0.5)) * x.like(2.0);
     // Keeps -0.
     x.abs().if_less(x.like(1e-30), x, y)
 }
@@ -230,7 +250,7 @@ fn ln_tail<R: Real>(f: R) -> R {
         0.067_509_405,
     ];
     let square = f * f;
-    square * f * polynomial(f, c) - square * f.like(0.5)
+    (square * f).mul_add(polynomial(f, c), square * f.like(-0.5))
 }
 
 /// `ln(x)`, within 1 ULP, denormal arguments included; NaN below zero.
@@ -272,10 +292,13 @@ pub fn sigmoid<R: Real>(x: R) -> R {
     x.if_less(x.like(0.0), e, x.like(1.0)) / (x.like(1.0) + e)
 }
 
-/// `x · sigmoid(alpha·x)`.
+/// `x · sigmoid(alpha·x)`, within 4 ULP where `alpha·x ≥ -87`, and below that by less than `|x|·10⁻³⁷`.
 #[inline(always)]
 pub fn swish<R: Real>(x: R, alpha: f32) -> R {
-    x * sigmoid(x * x.like(alpha))
+    // x / (1 + exp(-alpha·x)). The power is infinite from 2¹²⁸ on, and the result then zero.
+    let (_, p, t) = exp_parts((x * x.like(-alpha)).at_least(-87.0).at_most(89.0));
+    let one = x.like(1.0);
+    x / (one + p).mul_add(t.power_of_two(), one)
 }
 
 /// `x < 0 ? alpha·(exp(x) - 1) : x`.

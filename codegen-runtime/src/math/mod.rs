@@ -1,8 +1,9 @@
-//! Elementary functions in pure Rust: the same bits at every level and on every host.
+//! Elementary functions in pure Rust: for single numbers the same bits at every level and on every host.
 //!
 //! [`formula`] holds the functions that kernels evaluate on whole vectors, written once for `f32` and
 //! for vectors; [`single`] and [`double`] hold every function for `f32` and `f64` under the same
-//! names, for emitted loops. Plain multiplications and additions throughout, never fused.
+//! names, for emitted loops: plain multiplications and additions throughout, never fused. On vectors the
+//! formulas fuse them where the level can, within the same bounds.
 //! NaN gives NaN; infinities, signed zeros and denormals are as IEEE 754 says.
 
 mod angle;
