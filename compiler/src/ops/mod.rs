@@ -11,6 +11,7 @@ pub mod batch_norm;
 pub mod binary;
 pub mod bit_cast;
 pub mod branch;
+pub mod byte_table;
 pub mod cast;
 pub mod causal_conv;
 pub mod center_crop_pad;
@@ -218,6 +219,7 @@ define_ops! {
     }
     internal {
         Branch => branch::Branch,
+        ByteTable => byte_table::ByteTable,
         Elementwise => elementwise::Elementwise,
         Loop => loop_::Loop,
         ProductI8 => product_i8::ProductI8,

@@ -148,6 +148,9 @@ pub const FUSION: &[Stage] = &[
             &integer::products::IntegerProducts,
             // Into the products.
             &integer::additions::IntegerAdditions,
+            // Behind what products add, before the tables, which are steps of their own.
+            &integer::rescales::IntegerRescales,
+            &integer::tables::IntegerTables,
             &dead_code::DeadCode,
         ],
     ),

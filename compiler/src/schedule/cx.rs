@@ -5,6 +5,7 @@ use super::nests;
 use super::view::{Order, TensorView};
 use crate::ir::{DType, Element, Shape, Tensor, ValueId};
 use crate::kernel::expr::Expr;
+use crate::kernel::loops::{Access, Gather, Read};
 use crate::kernel::{Kernel, Loops, Operand, spec::View};
 use crate::memory::footprint;
 use crate::ops::{Graph, LayoutRule, Node, OpError};
@@ -212,6 +213,25 @@ impl<'a> LowerCx<'a> {
         value: Expr,
     ) -> Result<(), OpError> {
         if let Some(nest) = nests::elementwise(out, reads, value)? {
+            self.push(Kernel::Loops(Loops { nests: vec![nest] }));
+        }
+        Ok(())
+    }
+
+    /// Emits `out = table[index]`, with `index` an integer below the table's length made of the element of `x`, which is
+    /// `Expr::Read(0)`; the table is its operand, type and length.
+    pub fn lookup(
+        &mut self,
+        out: &TensorView,
+        x: &TensorView,
+        (table, dtype, extent): (Operand, DType, usize),
+        index: Expr,
+    ) -> Result<(), OpError> {
+        let nest = nests::elementwise(out, std::slice::from_ref(x), Expr::Read(1))?;
+        if let Some(mut nest) = nest {
+            let access = Access { operand: table, dtype, offset: 0, strides: vec![0; nest.extents.len()] };
+            let gather = vec![Gather { index, extent, stride: 1, proven: true }];
+            nest.reads.push(Read { access, gather });
             self.push(Kernel::Loops(Loops { nests: vec![nest] }));
         }
         Ok(())

@@ -16,12 +16,11 @@
 
 use super::super::matching::{Editor, Outcome, Replacement, input, output, visit};
 use super::super::{Pass, PassCx, PassError};
-use super::{Steps, dequantized};
+use super::{Steps, clamped, dequantized};
 use crate::ir::{DType, NodeId, ValueId};
-use crate::kernel::expr::{BinaryFn, UnaryFn};
+use crate::kernel::expr::BinaryFn;
 use crate::ops::binary::{Binary, BinaryKind};
 use crate::ops::requant::Addend;
-use crate::ops::unary::Unary;
 use crate::ops::{Node, OpKind};
 
 /// See the module.
@@ -71,19 +70,6 @@ fn rewrite(graph: &mut Editor<'_>, id: NodeId) -> Outcome {
     Some(fuse(graph, id, sides, between, clamp))
 }
 
-/// The bounds of a clamp in canonical form.
-fn clamped(node: &Node) -> Option<[f32; 2]> {
-    match &node.op {
-        OpKind::Unary(Unary { function: UnaryFn::Relu }) => Some([0.0, f32::INFINITY]),
-        OpKind::Clip(clip) if node.inputs.len() == 1 => {
-            let bounds = [clip.min.unwrap_or(f32::NEG_INFINITY), clip.max.unwrap_or(f32::INFINITY)];
-            let [low, high] = bounds;
-            (low <= high).then_some(bounds)
-        }
-        _ => None,
-    }
-}
-
 fn fuse(
     graph: &mut Editor<'_>,
     id: NodeId,
@@ -97,14 +83,7 @@ fn fuse(
     for &node in &between {
         graph.only_reader(graph.node(node).and_then(output).ok_or("it has several results")?)?;
     }
-    let [low, high] = y.bounds();
-    let bounds = match clamp {
-        None => [low, high],
-        // QuantizeLinear is monotone, so that it may clamp in the place of the activation.
-        Some(real) => {
-            real.map(|v| libm::rint(f64::from(v / y.scale)).clamp(f64::from(low), f64::from(high)) as i32)
-        }
-    };
+    let bounds = y.clamped(clamp);
     // The later product first: the other's result then waits the shortest.
     let place = |side: &Side| graph.producer(side.bytes).map(|(n, _)| graph.place(n));
     if place(&sides[0]) < place(&sides[1]) {

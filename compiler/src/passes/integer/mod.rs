@@ -6,11 +6,15 @@ pub(super) mod gemm;
 pub(super) mod moves;
 pub(super) mod products;
 pub(super) mod remains;
+pub(super) mod rescales;
+pub(super) mod tables;
 pub(super) mod unsigned;
 
 use super::matching::{constant, input};
 use crate::ir::{DType, NodeId, Tensor, ValueId};
+use crate::kernel::expr::UnaryFn;
 use crate::ops::pool::Kind;
+use crate::ops::unary::Unary;
 use crate::ops::{Graph, Node, OpKind};
 
 /// One scale and one zero point for a whole tensor of bytes.
@@ -46,6 +50,28 @@ impl Steps {
     fn bounds(self) -> [i32; 2] {
         let [low, high] = if self.dtype == DType::U8 { [0, 255] } else { [-128, 127] };
         [low - self.zero, high - self.zero]
+    }
+
+    /// Bounds of the integers behind a clamp of real numbers: QuantizeLinear is monotone, so that it may clamp in the
+    /// place of the activation.
+    fn clamped(self, clamp: Option<[f32; 2]>) -> [i32; 2] {
+        let [low, high] = self.bounds();
+        let quantized =
+            |v: f32| libm::rint(f64::from(v / self.scale)).clamp(f64::from(low), f64::from(high)) as i32;
+        clamp.map_or([low, high], |real| real.map(quantized))
+    }
+}
+
+/// The bounds of a clamp in canonical form.
+fn clamped(node: &Node) -> Option<[f32; 2]> {
+    match &node.op {
+        OpKind::Unary(Unary { function: UnaryFn::Relu }) => Some([0.0, f32::INFINITY]),
+        OpKind::Clip(clip) if node.inputs.len() == 1 => {
+            let bounds = [clip.min.unwrap_or(f32::NEG_INFINITY), clip.max.unwrap_or(f32::INFINITY)];
+            let [low, high] = bounds;
+            (low <= high).then_some(bounds)
+        }
+        _ => None,
     }
 }
 
