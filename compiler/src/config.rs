@@ -10,6 +10,7 @@ use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::emit::{self, EmitOptions, Runtime, Specialise, WeightsAt};
 use crate::ir::Tensor;
 use crate::pipeline::{self, Compiled};
+use crate::quant::Quantization;
 use edgec_runtime::Level;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -47,6 +48,8 @@ pub struct ModelConfig {
     pub input_nhwc: bool,
     /// Inputs, each with the output that comes back as it in the next run.
     pub stateful: Vec<(String, String)>,
+    /// Ranges to quantize the model with before it is compiled.
+    pub quantization: Option<Quantization>,
 }
 
 impl ModelConfig {
@@ -70,6 +73,7 @@ impl ModelConfig {
             renames: BTreeMap::new(),
             input_nhwc: false,
             stateful: Vec::new(),
+            quantization: None,
         }
     }
 
@@ -116,6 +120,13 @@ impl ModelConfig {
         self
     }
 
+    /// Quantizes the model to 8-bit integers with the ranges in this file, which `edgec quantize MODEL --calibrate DATA
+    /// --ranges FILE` writes.
+    pub fn ranges(mut self, file: impl Into<PathBuf>) -> Self {
+        self.quantization = Some(Quantization::File(file.into()));
+        self
+    }
+
     /// The name that generated code goes by, before it is made an identifier.
     pub fn base_name(&self) -> String {
         if let Some(name) = &self.name {
@@ -148,6 +159,16 @@ impl ModelConfig {
         out.extend(self.stateful.iter().map(|(a, b)| format!("--stateful {a}={b}")));
         if self.input_nhwc {
             out.push("--input-layout nhwc".to_owned());
+        }
+        match &self.quantization {
+            None => {}
+            Some(Quantization::File(path)) => {
+                let file = path.file_name().map(|f| f.to_string_lossy().into_owned()).unwrap_or_default();
+                out.push(format!("--ranges {file}"));
+            }
+            Some(Quantization::Found(r)) => {
+                out.push(format!("--quantize int8 ({}, {} samples)", r.method, r.samples));
+            }
         }
         out
     }
@@ -351,13 +372,18 @@ impl Config {
         Ok(emit::tokens(&units, &self.emit_options(compiled.first()), &files).map_err(Diagnostic::from)?)
     }
 
-    /// Model files, absolute where that can be found out.
+    /// Model files and ranges, absolute where that can be found out.
     fn watched(&self) -> Vec<PathBuf> {
-        let of = |m: &ModelConfig| match &m.source {
-            Source::File(path) => Some(std::path::absolute(path).unwrap_or_else(|_| path.clone())),
-            Source::Bytes { .. } => None,
-        };
-        self.models.iter().filter_map(of).collect()
+        let mut files = Vec::new();
+        for m in &self.models {
+            if let Source::File(path) = &m.source {
+                files.push(path);
+            }
+            if let Some(Quantization::File(path)) = &m.quantization {
+                files.push(path);
+            }
+        }
+        files.into_iter().map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone())).collect()
     }
 
     /// The files of the crate, in memory.

@@ -8,6 +8,7 @@ use crate::ir::{Tensor, ValueId};
 use crate::memory::{self, Plan, PlanOptions, PlanTable};
 use crate::ops::{Graph, children};
 use crate::passes::{self, PassLog};
+use crate::quant;
 use crate::schedule::{self, InputLayout, LowerError, Schedule, ScheduleOptions};
 use crate::state;
 use edgec_runtime::Level;
@@ -180,17 +181,25 @@ impl Compiled {
     }
 }
 
-/// The first stage alone.
+/// The first stage, and quantization where it is asked for.
 fn import(model: &ModelConfig) -> Result<Imported, Diagnostics> {
     let options = frontend::Options {
         dims: model.dims.clone(),
         input_shapes: model.input_shapes.clone(),
         binds: model.binds.clone(),
     };
-    match &model.source {
-        Source::File(path) => frontend::load(path, &options),
-        Source::Bytes { bytes, .. } => frontend::load_bytes(bytes, &options),
-    }
+    let mut file = match &model.source {
+        Source::File(path) => frontend::read_model(path)?,
+        Source::Bytes { bytes, .. } => frontend::ModelFile::from_bytes(bytes)?,
+    };
+    let Some(quantization) = &model.quantization else { return file.import(&options) };
+    let ranges = quantization.ranges()?;
+    let (quantized, remarks) =
+        quant::apply(file.model, &file.external, &file.sha256, options.clone(), &ranges)?;
+    file.model = quantized;
+    let mut imported = file.import(&options)?;
+    imported.diagnostics.append(remarks);
+    Ok(imported)
 }
 
 /// Names of the inputs that a caller gives, before any is bound.

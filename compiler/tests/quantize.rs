@@ -85,3 +85,37 @@ fn wrong_data_is_named() {
     refused(&["--calibrate", set.to_str().unwrap(), "--keep-float", "nobody"], "there is no such node");
     assert!(!dir.path().join("out.onnx").exists());
 }
+
+/// One command, a file of ranges, and the quantized file: three ways to one crate.
+#[test]
+fn a_build_quantizes_by_data_or_by_ranges() {
+    let (dir, fixture) = (tempfile::tempdir().unwrap(), fixture("digits"));
+    let (model, data) = (fixture.join("model.onnx"), fixture.join("samples/calib_x.npy"));
+    let (model, data) = (model.to_str().unwrap(), data.to_str().unwrap());
+    let of = |crate_dir: &str, file: &str| std::fs::read(dir.path().join(crate_dir).join(file)).unwrap();
+    let build = |out: &str, more: &[&str]| {
+        succeed(dir.path(), &[&["build", model, "--name", "digits", "-o", out], more].concat())
+    };
+    build("found", &["--quantize", "int8", "--calibrate", data, "--ranges", "r.json", "--bias-correction"]);
+    build("frozen", &["--ranges", "r.json"]);
+    for file in ["src/digits/layers.rs", "src/digits/weights.bin", "PROVENANCE.json"] {
+        assert!(of("found", file) == of("frozen", file), "{file}");
+    }
+    assert!(String::from_utf8(of("found", "PROVENANCE.json")).unwrap().contains("--ranges r.json"));
+    // Without a file of ranges the same numbers come out.
+    build("unkept", &["--quantize", "int8", "--calibrate", data, "--bias-correction"]);
+    assert!(of("found", "src/digits/weights.bin") == of("unkept", "src/digits/weights.bin"));
+    // And they are those of the quantized file.
+    succeed(dir.path(), &["quantize", model, "--ranges", "r.json", "-o", "q.onnx"]);
+    succeed(dir.path(), &["build", "q.onnx", "--name", "digits", "-o", "file"]);
+    assert!(of("found", "src/digits/weights.bin") == of("file", "src/digits/weights.bin"));
+    let refused = |more: &[&str], says: &str| {
+        let run = edgec(dir.path(), &[&["build", model, "-o", "no"], more].concat());
+        let err = String::from_utf8_lossy(&run.stderr).into_owned();
+        assert!(run.status.code() == Some(2) && err.contains(says), "{more:?}: {err}");
+    };
+    refused(&["--quantize", "int8"], "--calibrate");
+    refused(&["--per-tensor"], "--quantize int8");
+    refused(&["--quantize", "int8", "--ranges", "r.json", "--method", "mse"], "says itself");
+    assert!(!dir.path().join("no").exists());
+}

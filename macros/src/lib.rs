@@ -14,7 +14,7 @@ use syn::{Ident, LitBool, LitInt, LitStr, Token, bracketed, parenthesized};
 /// edgec_macros::include_model!("models/person.onnx", name = "person", dim("batch" = 1), level = "scalar,v3");
 /// ```
 ///
-/// The path is relative to the package's folder. Options: `name`, `level`, `target`, `specialise`, `max_ram`, `max_rom`, `input_layout` as
+/// The path is relative to the package's folder. Options: `name`, `level`, `target`, `specialise`, `max_ram`, `max_rom`, `ranges`, `input_layout` as
 /// `key = "text"`; `exact = true`; `require_integer = true`; `dim("NAME" = 1)`, `input_shape("NAME" = [1, 3, 96, 96])`, `rename("ONNX" = "rust")`,
 /// `stateful("INPUT" = "OUTPUT")`.
 /// Weights above 16 MB are refused: use a build script.
@@ -115,6 +115,9 @@ impl Args {
                     let bytes = bytes.map_err(|e| syn::Error::new(v.span(), e))?;
                     config = if key == "max_ram" { config.max_ram(bytes) } else { config.max_rom(bytes) };
                 }
+                ("ranges", Value::Text(v)) => {
+                    model = model.ranges(std::path::Path::new(&folder).join(v.value()));
+                }
                 ("input_layout", Value::Text(v)) => match v.value().as_str() {
                     "nhwc" => model = model.input_nhwc(true),
                     "model" => model = model.input_nhwc(false),
@@ -127,7 +130,7 @@ impl Args {
                 _ => {
                     return Err(syn::Error::new(
                         key.span(),
-                        "unknown option or value; known: name, level, target, specialise, max_ram, max_rom, input_layout = \"…\", \
+                        "unknown option or value; known: name, level, target, specialise, max_ram, max_rom, ranges, input_layout = \"…\", \
                          exact = true, require_integer = true, dim(\"NAME\" = 1), input_shape(\"NAME\" = [1, 3]), rename(\"ONNX\" = \"rust\"), \
                          stateful(\"INPUT\" = \"OUTPUT\")",
                     ));

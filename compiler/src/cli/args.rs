@@ -1,5 +1,6 @@
 //! The command line as clap sees it, and its translation into a [`Config`].
 
+use super::quantize::MethodArgs;
 use crate::config::{Config, ModelConfig, parse_bytes, parse_levels};
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::emit::{Runtime, Specialise, WeightsAt};
@@ -65,6 +66,9 @@ pub struct ModelArgs {
     /// Carry an output to an input of the next run, in the crate's `State`, as in `h=hn`
     #[arg(long = "stateful", value_name = "INPUT=OUTPUT")]
     pub stateful: Vec<String>,
+    /// Quantize the model with these ranges first: a file that `edgec quantize --ranges FILE` wrote
+    #[arg(long, value_name = "FILE")]
+    pub ranges: Option<PathBuf>,
     /// Order in which images are handed over
     #[arg(long, value_enum, default_value_t = InputLayout::Model)]
     pub input_layout: InputLayout,
@@ -130,9 +134,25 @@ pub struct BuildArgs {
     /// Folder of recorded samples for the crate's own test (default: those beside the model)
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Quantize the model first, with the ranges that `--calibrate` finds (and `--ranges` keeps)
+    #[arg(long, value_name = "TYPE", value_enum)]
+    pub quantize: Option<Narrow>,
+    /// Samples to calibrate with, as for `edgec quantize`
+    #[arg(long, value_name = "[INPUT=]DATA", requires = "quantize")]
+    pub calibrate: Vec<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub how: MethodArgs,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub model: ModelArgs,
+}
+
+/// `--quantize`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Narrow {
+    /// Activations and weights of 8 bits
+    Int8,
 }
 
 /// `edgec inspect`.
@@ -323,6 +343,9 @@ impl ModelArgs {
                 Ok((input, output)) => model = model.stateful(input, output),
                 Err(d) => problems.push(d),
             }
+        }
+        if let Some(file) = &self.ranges {
+            model = model.ranges(file);
         }
         model = model.input_nhwc(self.input_layout == InputLayout::Nhwc);
         if problems.has_errors() { Err(problems) } else { Ok(model) }

@@ -2,10 +2,12 @@
 
 use super::args::{BuildArgs, parse_runtime};
 use super::data::{CaseInfo, sample_sets};
+use super::quantize::{self, MethodArgs};
 use super::{manifest, remark};
 use crate::config::{Config, ModelConfig, Source};
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::emit;
+use crate::interp;
 use crate::pipeline::{self, Compiled};
 use std::path::{Path, PathBuf};
 
@@ -82,6 +84,10 @@ pub fn build(args: &BuildArgs) -> Result<(), Diagnostics> {
     Ok(())
 }
 
+fn bad(message: &str) -> Diagnostic {
+    Diagnostic::error(Code::BadOption, message)
+}
+
 fn job(args: &BuildArgs) -> Result<Job, Diagnostics> {
     if args.models.is_empty() {
         let m = manifest::read(Path::new("edgec.toml"))?;
@@ -92,8 +98,20 @@ fn job(args: &BuildArgs) -> Result<Job, Diagnostics> {
     config.package = args.name.clone();
     config.runtime = parse_runtime(&args.runtime)?;
     config.weights = args.weights;
+    if args.models.len() > 1 && args.model.ranges.is_some() {
+        return Err(bad("`--ranges` is of one model")
+            .with_help("name several models and their ranges in an edgec.toml")
+            .into());
+    }
     for path in &args.models {
         let mut model = args.model.model(ModelConfig::file(path))?;
+        if args.quantize.is_some() {
+            model.quantization = Some(quantize::settle(&model, &args.how, &args.calibrate)?);
+        } else if args.how != MethodArgs::default() {
+            return Err(bad("an option says how to quantize, but nothing says to")
+                .with_help("add `--quantize int8 --calibrate DATA`")
+                .into());
+        }
         if let ([_], Some(name)) = (args.models.as_slice(), &args.name) {
             model.name = Some(name.clone());
         }
@@ -126,7 +144,7 @@ fn add_samples(model: &ModelConfig, compiled: &mut Compiled, data: Option<&Path>
             .map(|(i, _)| set.inputs.get(i).cloned().flatten())
             .collect();
         let expected: Option<Vec<_>> = set.outputs.iter().cloned().collect();
-        let (Some(inputs), Some(outputs)) = (given, expected) else { continue };
+        let (Some(inputs), Some(mut outputs)) = (given, expected) else { continue };
         // A sample of other shapes belongs to other options.
         let fits = inputs.iter().zip(&compiled.graph.inputs).all(|(t, &v)| {
             let value = compiled.graph.value(v);
@@ -137,6 +155,10 @@ fn add_samples(model: &ModelConfig, compiled: &mut Compiled, data: Option<&Path>
             continue;
         }
         bytes += size;
+        if model.quantization.is_some() {
+            // What was recorded is the float model's.
+            outputs = interp::run(&compiled.graph, &inputs).map_err(|e| Diagnostic::from(&e))?;
+        }
         // One tolerance for all outputs of a sample: the strictest that any of them states.
         let (mut rtol, mut atol) = (f64::INFINITY, f64::INFINITY);
         for (i, t) in outputs.iter().enumerate() {

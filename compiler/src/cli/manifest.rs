@@ -22,6 +22,7 @@
 //! rename = { "input.1" = "image" }
 //! stateful = { h = "hn" }     # output `hn` comes back as input `h`
 //! input-layout = "nhwc"
+//! ranges = "models/person.ranges.json"   # quantize with these first
 //! data = "models/person"     # recorded samples for the crate's test
 //! ```
 
@@ -75,6 +76,7 @@ struct Model {
     #[serde(default)]
     stateful: BTreeMap<String, String>,
     input_layout: Option<String>,
+    ranges: Option<PathBuf>,
     data: Option<PathBuf>,
 }
 
@@ -141,6 +143,9 @@ pub fn read(path: &Path) -> Result<Manifest, Diagnostics> {
         model.input_shapes = entry.input_shape;
         model.renames = entry.rename;
         model.stateful = entry.stateful.into_iter().collect();
+        if let Some(ranges) = entry.ranges {
+            model = model.ranges(folder.join(ranges));
+        }
         for (name, value) in &entry.bind {
             match bind_value(value) {
                 Ok(tensor) => model = model.bind(name, tensor),

@@ -4,14 +4,17 @@ use super::args::ModelArgs;
 use super::progress::Progress;
 use super::remark;
 use super::samples::Data;
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, Source};
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::frontend;
 use crate::pipeline;
-use crate::quant::{self, Activations, Method, Ranges, Samples, Subject};
+use crate::quant::{self, Activations, Method, Quantization, Ranges, Samples, Subject};
 use clap::{Args, ValueEnum};
 use prost::Message;
 use std::path::{Path, PathBuf};
+
+/// Share of values inside the range, in percent.
+const DEFAULT_PERCENTILE: f64 = 99.99;
 
 /// `edgec quantize`.
 #[derive(Debug, Args)]
@@ -36,13 +39,13 @@ pub struct QuantizeArgs {
 }
 
 /// How ranges and scales are chosen.
-#[derive(Debug, Args, Clone, Default)]
+#[derive(Debug, Args, Clone, PartialEq)]
 pub struct MethodArgs {
     /// How ranges follow from samples
     #[arg(long, value_enum, default_value_t = MethodName::MinMax)]
     pub method: MethodName,
     /// Share of values inside the range, for `--method percentile`
-    #[arg(long, value_name = "PERCENT", default_value_t = 99.99)]
+    #[arg(long, value_name = "PERCENT", default_value_t = DEFAULT_PERCENTILE)]
     pub percentile: f64,
     /// Form of activations: uint8 with a zero point, or int8 around zero
     #[arg(long, value_enum, default_value_t = ActivationForm::Asymmetric)]
@@ -94,6 +97,19 @@ pub enum ActivationForm {
     Symmetric,
 }
 
+impl Default for MethodArgs {
+    fn default() -> Self {
+        MethodArgs {
+            method: MethodName::default(),
+            percentile: DEFAULT_PERCENTILE,
+            activations: ActivationForm::default(),
+            per_tensor: false,
+            bias_correction: false,
+            keep_float: Vec::new(),
+        }
+    }
+}
+
 impl MethodArgs {
     /// As the quantizer takes it.
     pub fn options(&self) -> Result<quant::Options, Diagnostic> {
@@ -136,18 +152,17 @@ impl ShapeArgs {
 pub fn quantize(args: &QuantizeArgs) -> Result<(), Diagnostics> {
     let model = args.shapes.config(&args.file)?;
     let file = frontend::read_model(&args.file)?;
-    let import = frontend::Options {
-        dims: model.dims.clone(),
-        input_shapes: model.input_shapes.clone(),
-        binds: model.binds.clone(),
+    let (subject, ranges) = match (args.calibrate.as_slice(), &args.ranges) {
+        ([], Some(path)) => {
+            let ranges = frozen(path, &args.how)?;
+            (subject(file, &model, ranges.options())?, ranges)
+        }
+        (data, keep) => {
+            let subject = subject(file, &model, args.how.options()?)?;
+            let ranges = calibrated(&subject, &model, data, keep.as_deref())?;
+            (subject, ranges)
+        }
     };
-    let subject = Subject::new(file.model, &file.external, &file.sha256, import, args.how.options()?)?;
-    remark(&subject.remarks);
-    let data = match args.calibrate.as_slice() {
-        [] => None,
-        options => Some(Data::open(options, subject.inputs(), &pipeline::input_names(&model)?)?),
-    };
-    let ranges = ranges(args, &subject, data.as_ref())?;
     let (quantized, remarks) = subject.quantize(&ranges)?;
     remark(&remarks);
     let bytes = quantized.model.encode_to_vec();
@@ -162,24 +177,79 @@ pub fn quantize(args: &QuantizeArgs) -> Result<(), Diagnostics> {
     Ok(())
 }
 
-/// Ranges from data, frozen where a file is named; without data, those of the file.
-fn ranges(args: &QuantizeArgs, subject: &Subject, data: Option<&Data>) -> Result<Ranges, Diagnostics> {
-    match (data, &args.ranges) {
-        (Some(data), file) => {
-            let progress = Progress::count("calibrating", data.count());
-            let (ranges, remarks) = subject.calibrate(data, &|| progress.step())?;
-            drop(progress);
-            remark(&remarks);
-            if let Some(path) = file {
-                write(path, ranges.to_json().as_bytes())?;
-            }
-            Ok(ranges)
-        }
-        (None, Some(path)) => Ok(Ranges::read(path)?),
-        (None, None) => Err(Diagnostic::error(Code::BadOption, "there is nothing to find ranges with")
-            .with_help("give samples with `--calibrate DATA`, or ranges found before with `--ranges FILE`")
-            .into()),
+/// How `build --quantize` quantizes a model: with ranges found now, and kept where a file is named, or with those of
+/// that file.
+pub fn settle(
+    model: &ModelConfig,
+    how: &MethodArgs,
+    calibrate: &[String],
+) -> Result<Quantization, Diagnostics> {
+    let keep = match &model.quantization {
+        Some(Quantization::File(path)) => Some(path.as_path()),
+        _ => None,
+    };
+    if let ([], Some(path)) = (calibrate, keep) {
+        frozen(path, how)?;
+        return Ok(Quantization::File(path.to_owned()));
     }
+    let file = match &model.source {
+        Source::File(path) => frontend::read_model(path)?,
+        Source::Bytes { bytes, .. } => frontend::ModelFile::from_bytes(bytes)?,
+    };
+    let subject = subject(file, model, how.options()?)?;
+    let ranges = calibrated(&subject, model, calibrate, keep)?;
+    Ok(match keep {
+        Some(path) => Quantization::File(path.to_owned()),
+        None => Quantization::Found(Box::new(ranges)),
+    })
+}
+
+fn subject(
+    file: frontend::ModelFile,
+    model: &ModelConfig,
+    options: quant::Options,
+) -> Result<Subject, Diagnostics> {
+    let import = frontend::Options {
+        dims: model.dims.clone(),
+        input_shapes: model.input_shapes.clone(),
+        binds: model.binds.clone(),
+    };
+    let subject = Subject::new(file.model, &file.external, &file.sha256, import, options)?;
+    remark(&subject.remarks);
+    Ok(subject)
+}
+
+/// Ranges of a file, which also says how they were found.
+fn frozen(path: &Path, how: &MethodArgs) -> Result<Ranges, Diagnostic> {
+    if *how != MethodArgs::default() {
+        let message = format!("`{}` says itself how the model is quantized", path.display());
+        return Err(Diagnostic::error(Code::BadOption, message)
+            .with_help("to quantize otherwise, find ranges anew with `--calibrate DATA`"));
+    }
+    Ranges::read(path)
+}
+
+/// Ranges from data, frozen where a file is named.
+fn calibrated(
+    subject: &Subject,
+    model: &ModelConfig,
+    data: &[String],
+    keep: Option<&Path>,
+) -> Result<Ranges, Diagnostics> {
+    if data.is_empty() {
+        return Err(Diagnostic::error(Code::BadOption, "there is nothing to find ranges with")
+            .with_help("give samples with `--calibrate DATA`, or ranges found before with `--ranges FILE`")
+            .into());
+    }
+    let data = Data::open(data, subject.inputs(), &pipeline::input_names(model)?)?;
+    let progress = Progress::count("calibrating", data.count());
+    let (ranges, remarks) = subject.calibrate(&data, &|| progress.step())?;
+    drop(progress);
+    remark(&remarks);
+    if let Some(path) = keep {
+        write(path, ranges.to_json().as_bytes())?;
+    }
+    Ok(ranges)
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Diagnostics> {

@@ -97,10 +97,7 @@ pub struct Source {
 
 /// Imports a model file. Names ending in `.onnxtxt` are read as textual syntax.
 pub fn load(path: &Path, options: &Options) -> Result<Imported, Diagnostics> {
-    let file = read_model(path)?;
-    let mut imported = import_graph(&file.model, &file.external, options)?;
-    imported.source.sha256 = file.sha256;
-    Ok(imported)
+    read_model(path)?.import(options)
 }
 
 /// A model file, decoded.
@@ -114,10 +111,31 @@ pub struct ModelFile {
     pub sha256: String,
 }
 
+impl ModelFile {
+    /// A model in memory; external data cannot be read.
+    pub fn from_bytes(bytes: &[u8]) -> Result<ModelFile, Diagnostics> {
+        let bytes = Bytes::copy_from_slice(bytes);
+        let model = decode(&bytes)?;
+        Ok(ModelFile { model, external: ExternalData::none(), sha256: hash(&bytes) })
+    }
+
+    /// Imports the model.
+    pub fn import(&self, options: &Options) -> Result<Imported, Diagnostics> {
+        let mut imported = import_graph(&self.model, &self.external, options)?;
+        imported.source.sha256 = self.sha256.clone();
+        Ok(imported)
+    }
+}
+
+/// SHA-256 in hexadecimal.
+fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
 /// Decodes a model file without importing it.
 pub fn read_model(path: &Path) -> Result<ModelFile, Diagnostics> {
     let bytes = read_file(path)?;
-    let sha256 = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+    let sha256 = hash(&bytes);
     let model = if path.extension().is_some_and(|e| e == "onnxtxt") {
         let not_onnx = |e: &dyn std::fmt::Display| {
             Diagnostic::error(Code::NotOnnx, format!("`{}`: {e}", path.display()))
@@ -161,8 +179,7 @@ fn folder_of(path: &Path) -> &Path {
 
 /// Imports a model from memory; external data cannot be read.
 pub fn load_bytes(bytes: &[u8], options: &Options) -> Result<Imported, Diagnostics> {
-    let bytes = Bytes::copy_from_slice(bytes);
-    import(&bytes, decode(&bytes)?, &ExternalData::none(), options)
+    ModelFile::from_bytes(bytes)?.import(options)
 }
 
 /// Imports a decoded model; `external` says where its external data may lie.
@@ -203,17 +220,6 @@ fn decode(bytes: &Bytes) -> Result<ModelProto, Diagnostics> {
         }
         d.into()
     })
-}
-
-fn import(
-    bytes: &[u8],
-    model: ModelProto,
-    external: &ExternalData,
-    options: &Options,
-) -> Result<Imported, Diagnostics> {
-    let mut imported = import_graph(&model, external, options)?;
-    imported.source.sha256 = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
-    Ok(imported)
 }
 
 fn import_graph(

@@ -25,7 +25,7 @@ mod watch;
 mod weights;
 
 pub use calibrate::{Input, Samples};
-pub use ranges::Ranges;
+pub use ranges::{Quantization, Ranges};
 pub use scale::{Activations, Method, Params, Range};
 
 use crate::diag::{Code, Diagnostic, Diagnostics};
@@ -92,6 +92,21 @@ pub struct Layer {
     pub op_type: String,
     /// The value that it writes, clamp included.
     pub result: String,
+}
+
+/// Quantizes a decoded model with ranges found before.
+pub fn apply(
+    model: ModelProto,
+    external: &ExternalData,
+    sha256: &str,
+    import: frontend::Options,
+    ranges: &Ranges,
+) -> Result<(ModelProto, Diagnostics), Diagnostics> {
+    let subject = Subject::new(model, external, sha256, import, ranges.options())?;
+    let (quantized, remarks) = subject.quantize(ranges)?;
+    let mut all = subject.remarks;
+    all.append(remarks);
+    Ok((quantized.model, all))
 }
 
 impl Subject {
@@ -170,7 +185,7 @@ impl Subject {
     /// From observations to ranges, and what is to be said about them.
     fn choose(&self, seen: &BTreeMap<String, Observed>, samples: usize) -> (Ranges, Diagnostics) {
         let mut remarks = Diagnostics::new();
-        let mut ranges = Ranges::new(&self.sha256, self.method(), samples);
+        let mut ranges = Ranges::new(&self.sha256, &self.options, samples);
         if samples < FEW_SAMPLES {
             remarks.push(
                 Diagnostic::warning(Code::FewSamples, format!("only {samples} samples to calibrate with"))
@@ -212,15 +227,6 @@ impl Subject {
             }
         }
         (ranges, remarks)
-    }
-
-    /// The method as a user would name it.
-    fn method(&self) -> String {
-        match self.options.method {
-            Method::MinMax => "min-max".to_owned(),
-            Method::Percentile(share) => format!("percentile {share}"),
-            Method::Mse => "mse".to_owned(),
-        }
     }
 
     /// Values whose means per channel bias correction needs, with the axis.

@@ -1,13 +1,33 @@
 //! The file that freezes what calibration found: small, diffable, the same on every machine.
 
-use super::scale::Range;
+use super::Options;
+use super::scale::{Activations, Range};
 use crate::diag::{Code, Diagnostic};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 /// Version of the file's format.
 const VERSION: u32 = 1;
+
+/// Where the ranges are that a model is quantized with before it is compiled.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Quantization {
+    /// In a file that `edgec quantize` wrote.
+    File(PathBuf),
+    /// Found by this process.
+    Found(Box<Ranges>),
+}
+
+impl Quantization {
+    /// The ranges.
+    pub fn ranges(&self) -> Result<Ranges, Diagnostic> {
+        match self {
+            Quantization::File(path) => Ranges::read(path),
+            Quantization::Found(ranges) => Ok((**ranges).clone()),
+        }
+    }
+}
 
 /// Ranges of activations by name, and where they come from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +41,18 @@ pub struct Ranges {
     pub method: String,
     /// Number of samples.
     pub samples: usize,
+    /// Form of activations.
+    #[serde(default)]
+    pub activations: Activations,
+    /// One scale for all channels of weights.
+    #[serde(default)]
+    pub per_tensor: bool,
+    /// Biases are corrected, by `means`.
+    #[serde(default)]
+    pub bias_correction: bool,
+    /// Nodes that stay in float.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub keep_float: BTreeSet<String>,
     /// How images and sounds became inputs, as options.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preprocessing: Option<String>,
@@ -33,12 +65,16 @@ pub struct Ranges {
 
 impl Ranges {
     /// Of a model with this hash, without values.
-    pub fn new(model: &str, method: String, samples: usize) -> Ranges {
+    pub fn new(model: &str, options: &Options, samples: usize) -> Ranges {
         Ranges {
             version: VERSION,
             model: model.to_owned(),
-            method,
+            method: options.method.to_string(),
             samples,
+            activations: options.activations,
+            per_tensor: options.per_tensor,
+            bias_correction: options.bias_correction,
+            keep_float: options.keep_float.clone(),
             preprocessing: None,
             values: BTreeMap::new(),
             means: BTreeMap::new(),
@@ -94,6 +130,17 @@ impl Ranges {
         out.trim_start().to_owned()
     }
 
+    /// How the model is quantized: as when the ranges were found.
+    pub fn options(&self) -> Options {
+        Options {
+            activations: self.activations,
+            per_tensor: self.per_tensor,
+            bias_correction: self.bias_correction,
+            keep_float: self.keep_float.clone(),
+            ..Options::default()
+        }
+    }
+
     /// Range of a value.
     pub fn get(&self, name: &str) -> Option<Range> {
         self.values.get(name).map(|&(min, max)| Range::new(min, max))
@@ -106,7 +153,7 @@ mod tests {
 
     #[test]
     fn files_round_trip_with_a_line_for_each_value() {
-        let mut ranges = Ranges::new("ab", "min-max".to_owned(), 3);
+        let mut ranges = Ranges::new("ab", &Options::default(), 3);
         ranges.values.insert("x".to_owned(), (-0.1, 2.5));
         ranges.values.insert("y[0]".to_owned(), (0.0, 1e-7));
         let text = ranges.to_json();
@@ -116,10 +163,10 @@ mod tests {
 
     #[test]
     fn broken_files_are_refused() {
-        let whole = Ranges::new("ab", "min-max".to_owned(), 3).to_json();
+        let whole = Ranges::new("ab", &Options::default(), 3).to_json();
         assert!(Ranges::parse(&whole.replace("\"version\": 1", "\"version\": 9")).is_err());
         assert!(Ranges::parse("{}").is_err());
-        let mut wrong = Ranges::new("ab", "min-max".to_owned(), 3);
+        let mut wrong = Ranges::new("ab", &Options::default(), 3);
         wrong.values.insert("x".to_owned(), (1.0, -1.0));
         assert!(Ranges::parse(&wrong.to_json()).is_err());
     }

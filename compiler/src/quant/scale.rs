@@ -15,8 +15,20 @@ pub enum Method {
     Mse,
 }
 
+/// As a user would name it.
+impl std::fmt::Display for Method {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Method::MinMax => f.write_str("min-max"),
+            Method::Percentile(share) => write!(f, "percentile {share}"),
+            Method::Mse => f.write_str("mse"),
+        }
+    }
+}
+
 /// Form of quantized activations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Activations {
     /// `uint8` with a zero point: the whole range of 256 steps for any interval.
     #[default]
