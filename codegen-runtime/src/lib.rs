@@ -12,6 +12,7 @@ extern crate std;
 pub mod api;
 pub mod blob;
 pub mod crew;
+pub mod custom;
 mod doors;
 pub mod epilogue;
 mod epilogue_i8;
@@ -38,6 +39,7 @@ pub use crew::Crew;
 pub use crew::Hands;
 #[cfg(all(feature = "threads", feature = "std"))]
 pub use crew::Threads;
+pub use custom::{Attribute, CustomOp, CustomTensor};
 pub use fault::{Fault, RunError};
 pub use isa::{Armv7eM, Detected, Isa, Level, Neon, Scalar, Task, WasmSimd};
 #[cfg(target_arch = "x86_64")]
