@@ -132,6 +132,9 @@ mod tests {
         };
         assert_eq!((OP.float("alpha"), OP.int("alpha"), OP.float("beta")), (Some(0.5), None, None));
         assert_eq!(OP.ints("axes"), Some(&[1, 2][..]));
-        assert_eq!((OP.input_shape(0), OP.input_shape(1), OP.output_shape(0)), (&[2, 3][..], &[][..], &[6][..]));
+        assert_eq!(
+            (OP.input_shape(0), OP.input_shape(1), OP.output_shape(0)),
+            (&[2, 3][..], &[][..], &[6][..])
+        );
     }
 }

@@ -7,8 +7,10 @@
 //! ```
 
 use crate::diag::{Code, Diagnostic, Diagnostics};
-use crate::emit::{self, EmitOptions, Runtime, Specialise, WeightsAt};
+use crate::emit::{self, CustomSource, EmitOptions, Runtime, Specialise, WeightsAt};
+use crate::frontend::{CustomOps, custom_name, parse_custom_name, parse_custom_path};
 use crate::ir::Tensor;
+use crate::onnx::{read_npy, read_tensor_pb};
 use crate::pipeline::{self, Compiled};
 use crate::quant::Quantization;
 use edgec_runtime::Level;
@@ -42,6 +44,8 @@ pub struct ModelConfig {
     pub input_shapes: BTreeMap<String, Vec<usize>>,
     /// Inputs that become compile-time constants.
     pub binds: BTreeMap<String, Tensor>,
+    /// Files that bound inputs were read from.
+    pub bound_files: Vec<PathBuf>,
     /// ONNX name to Rust identifier, for inputs and outputs.
     pub renames: BTreeMap<String, String>,
     /// Images are handed over channels last (`--input-layout nhwc`).
@@ -50,6 +54,8 @@ pub struct ModelConfig {
     pub stateful: Vec<(String, String)>,
     /// Ranges to quantize the model with before it is compiled.
     pub quantization: Option<Quantization>,
+    /// Operators that functions of the user compute.
+    pub custom: CustomOps,
 }
 
 impl ModelConfig {
@@ -70,10 +76,12 @@ impl ModelConfig {
             dims: BTreeMap::new(),
             input_shapes: BTreeMap::new(),
             binds: BTreeMap::new(),
+            bound_files: Vec::new(),
             renames: BTreeMap::new(),
             input_nhwc: false,
             stateful: Vec::new(),
             quantization: None,
+            custom: CustomOps::new(),
         }
     }
 
@@ -101,6 +109,26 @@ impl ModelConfig {
         self
     }
 
+    /// Turns an input into a constant that options write: a `.npy` or `.pb` file (relative to `folder`), or numbers.
+    /// Whole numbers become int64, others float32; one is a scalar, several separated by commas are a vector.
+    pub fn bind_text(
+        mut self,
+        input: impl Into<String>,
+        text: &str,
+        folder: &Path,
+    ) -> Result<Self, Diagnostic> {
+        let path = folder.join(text);
+        let value = match path.extension().and_then(|e| e.to_str()) {
+            Some("npy" | "pb") => {
+                let value = read_tensor(&path)?;
+                self.bound_files.push(path);
+                value
+            }
+            _ => numbers(text).map_err(|message| Diagnostic::error(Code::BadOption, message))?,
+        };
+        Ok(self.bind(input, value))
+    }
+
     /// Rust identifier of an input or output.
     pub fn rename(mut self, onnx: impl Into<String>, rust: impl Into<String>) -> Self {
         self.renames.insert(onnx.into(), rust.into());
@@ -125,6 +153,23 @@ impl ModelConfig {
     pub fn ranges(mut self, file: impl Into<PathBuf>) -> Self {
         self.quantization = Some(Quantization::File(file.into()));
         self
+    }
+
+    /// Lets a function compute an operator: `op` is `com.acme:Squash` (or the type alone for ONNX's own domain), the
+    /// path is that of a module beside the model's (`crate::my_ops::squash`) or in a dependency (`my_ops::squash`).
+    /// [`edgec_runtime::custom`] says what function that is.
+    pub fn custom_op(mut self, op: &str, path: &str) -> Result<Self, Diagnostic> {
+        let name = parse_custom_name(op).map_err(bad_custom)?;
+        self.custom.entry(name).or_default().path = Some(parse_custom_path(path).map_err(bad_custom)?);
+        Ok(self)
+    }
+
+    /// Types of a custom operator's results, where the model does not declare them: `same` (as operand 0),
+    /// `like:OPERAND` or a type such as `f32[1,10]`; for several results one for each, separated by `;`.
+    pub fn custom_shape(mut self, op: &str, rule: &str) -> Result<Self, Diagnostic> {
+        let name = parse_custom_name(op).map_err(bad_custom)?;
+        self.custom.entry(name).or_default().shapes = Some(rule.parse().map_err(bad_custom)?);
+        Ok(self)
     }
 
     /// The name that generated code goes by, before it is made an identifier.
@@ -157,6 +202,11 @@ impl ModelConfig {
         out.extend(self.binds.iter().map(|(n, t)| format!("--bind {n}={}{}", t.dtype(), t.shape())));
         out.extend(self.renames.iter().map(|(a, b)| format!("--rename {a}={b}")));
         out.extend(self.stateful.iter().map(|(a, b)| format!("--stateful {a}={b}")));
+        for ((domain, op_type), custom) in &self.custom {
+            let name = custom_name(domain, op_type);
+            out.extend(custom.path.iter().map(|path| format!("--custom-op {name}={path}")));
+            out.extend(custom.shapes.iter().map(|rule| format!("--custom-shape '{name}={rule}'")));
+        }
         if self.input_nhwc {
             out.push("--input-layout nhwc".to_owned());
         }
@@ -181,6 +231,36 @@ impl ModelConfig {
         };
         path.file_name().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default()
     }
+}
+
+/// A tensor from a `.npy` or `.pb` file.
+pub fn read_tensor(path: &Path) -> Result<Tensor, Diagnostic> {
+    let bytes =
+        std::fs::read(path).map_err(|e| Diagnostic::error(Code::Io, format!("`{}`: {e}", path.display())))?;
+    let parsed = match path.extension().and_then(|e| e.to_str()) {
+        Some("npy") => read_npy(&bytes).map_err(|e| e.to_string()),
+        Some("pb") => read_tensor_pb(&bytes).map_err(|e| e.to_string()),
+        _ => Err("expected a .npy or .pb file".to_owned()),
+    };
+    parsed.map_err(|e| Diagnostic::error(Code::TensorData, format!("`{}`: {e}", path.display())))
+}
+
+/// Numbers separated by commas.
+fn numbers(text: &str) -> Result<Tensor, String> {
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    let ints: Result<Vec<i64>, _> = parts.iter().map(|p| p.parse()).collect();
+    let tensor = match ints {
+        Ok(v) => Tensor::vector(&v),
+        Err(_) => {
+            let floats: Result<Vec<f32>, _> = parts.iter().map(|p| p.parse()).collect();
+            Tensor::vector(&floats.map_err(|_| format!("`{text}` is neither a file nor numbers"))?)
+        }
+    };
+    if parts.len() == 1 { tensor.reshaped(Vec::new()).map_err(|e| e.to_string()) } else { Ok(tensor) }
+}
+
+fn bad_custom(message: String) -> Diagnostic {
+    Diagnostic::error(Code::BadOption, message)
 }
 
 /// Everything that decides what is generated.
@@ -212,6 +292,8 @@ pub struct Config {
     pub max_ram: Option<u64>,
     /// Most bytes of constants that a model may have.
     pub max_rom: Option<u64>,
+    /// Modules of the user that the generated package holds.
+    pub custom_sources: Vec<CustomSource>,
 }
 
 impl Config {
@@ -288,6 +370,23 @@ impl Config {
         self
     }
 
+    /// A Rust file that becomes a module of the generated package, for functions of custom operators: module `name`
+    /// is `crate::name` there. Build scripts and macros need none: their crate has modules of its own.
+    pub fn custom_source(mut self, name: impl Into<String>, text: impl Into<String>) -> Self {
+        self.custom_sources.push(CustomSource { name: name.into(), text: text.into() });
+        self
+    }
+
+    /// The path of a function as any module can name it.
+    pub(crate) fn absolute(&self, path: &str) -> String {
+        let first = path.split("::").next().unwrap_or_default();
+        match first {
+            "" | "crate" => path.to_owned(),
+            _ if self.custom_sources.iter().any(|s| s.name == first) => format!("crate::{path}"),
+            _ => format!("::{path}"),
+        }
+    }
+
     /// Where [`Config::compile`] writes.
     pub fn out_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.out_dir = Some(dir.into());
@@ -304,6 +403,7 @@ impl Config {
             specialise: self.specialise,
             exact: self.exact,
             weights: self.weights,
+            custom_sources: self.custom_sources.clone(),
         }
     }
 
@@ -372,13 +472,14 @@ impl Config {
         Ok(emit::tokens(&units, &self.emit_options(compiled.first()), &files).map_err(Diagnostic::from)?)
     }
 
-    /// Model files and ranges, absolute where that can be found out.
+    /// Model files, those of bound inputs, and ranges, absolute where that can be found out.
     fn watched(&self) -> Vec<PathBuf> {
         let mut files = Vec::new();
         for m in &self.models {
             if let Source::File(path) = &m.source {
                 files.push(path);
             }
+            files.extend(&m.bound_files);
             if let Some(Quantization::File(path)) = &m.quantization {
                 files.push(path);
             }

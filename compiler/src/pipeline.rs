@@ -43,7 +43,7 @@ pub struct Compiled {
 /// From a model to kernel calls with addresses. All problems come at once.
 pub fn compile(model: &ModelConfig, config: &Config) -> Result<Compiled, Diagnostics> {
     // Bytes → graph with facts: shapes, types, known values.
-    let Imported { mut graph, diagnostics: mut remarks, source } = import(model)?;
+    let Imported { mut graph, diagnostics: mut remarks, source } = import(model, config)?;
     let name = model.base_name();
     // Exporters name graphs after themselves; the file's name means more to its user.
     graph.name = name.clone();
@@ -182,11 +182,16 @@ impl Compiled {
 }
 
 /// The first stage, and quantization where it is asked for.
-fn import(model: &ModelConfig) -> Result<Imported, Diagnostics> {
+fn import(model: &ModelConfig, config: &Config) -> Result<Imported, Diagnostics> {
+    let mut custom = model.custom.clone();
+    for op in custom.values_mut() {
+        op.path = op.path.as_deref().map(|path| config.absolute(path));
+    }
     let options = frontend::Options {
         dims: model.dims.clone(),
         input_shapes: model.input_shapes.clone(),
         binds: model.binds.clone(),
+        custom,
     };
     let mut file = match &model.source {
         Source::File(path) => frontend::read_model(path)?,

@@ -16,6 +16,7 @@ use syn::{Ident, LitBool, LitInt, LitStr, Token, bracketed, parenthesized};
 ///
 /// The path is relative to the package's folder. Options: `name`, `level`, `target`, `specialise`, `max_ram`, `max_rom`, `ranges`, `input_layout` as
 /// `key = "text"`; `exact = true`; `require_integer = true`; `dim("NAME" = 1)`, `input_shape("NAME" = [1, 3, 96, 96])`, `rename("ONNX" = "rust")`,
+/// `bind("INPUT" = "FILE or VALUE")`, `custom_op("DOMAIN:TYPE" = "crate::path")`, `custom_shape("DOMAIN:TYPE" = "same")`,
 /// `stateful("INPUT" = "OUTPUT")`.
 /// Weights above 16 MB are refused: use a build script.
 #[proc_macro]
@@ -89,6 +90,11 @@ fn pair(input: ParseStream<'_>) -> syn::Result<Value> {
     Ok(Value::Shape(name, dims.iter().map(LitInt::base10_parse).collect::<syn::Result<_>>()?))
 }
 
+/// An option's problem, at its place.
+fn at<T>(key: &Ident, result: Result<T, edgec::diag::Diagnostic>) -> syn::Result<T> {
+    result.map_err(|d| syn::Error::new(key.span(), d.to_string().trim_end()))
+}
+
 impl Args {
     fn config(&self) -> syn::Result<Config> {
         let folder = std::env::var_os("CARGO_MANIFEST_DIR")
@@ -126,13 +132,19 @@ impl Args {
                 ("dim", Value::Number(name, n)) => model = model.dim(name, *n),
                 ("input_shape", Value::Shape(name, dims)) => model = model.input_shape(name, dims.clone()),
                 ("rename", Value::Name(onnx, rust)) => model = model.rename(onnx, rust),
+                ("bind", Value::Name(input, value)) => {
+                    model = at(key, model.bind_text(input, value, std::path::Path::new(&folder)))?;
+                }
+                ("custom_op", Value::Name(op, path)) => model = at(key, model.custom_op(op, path))?,
+                ("custom_shape", Value::Name(op, rule)) => model = at(key, model.custom_shape(op, rule))?,
                 ("stateful", Value::Name(input, output)) => model = model.stateful(input, output),
                 _ => {
                     return Err(syn::Error::new(
                         key.span(),
                         "unknown option or value; known: name, level, target, specialise, max_ram, max_rom, ranges, input_layout = \"…\", \
                          exact = true, require_integer = true, dim(\"NAME\" = 1), input_shape(\"NAME\" = [1, 3]), rename(\"ONNX\" = \"rust\"), \
-                         stateful(\"INPUT\" = \"OUTPUT\")",
+                         bind(\"INPUT\" = \"VALUE\"), stateful(\"INPUT\" = \"OUTPUT\"), \
+                         custom_op(\"DOMAIN:TYPE\" = \"crate::path\"), custom_shape(\"DOMAIN:TYPE\" = \"same\")",
                     ));
                 }
             }

@@ -564,6 +564,7 @@ fn emitted_nests_compute_what_they_say() {
         runtime: Runtime::Module,
         specialise: Default::default(),
         exact: false,
+        custom_sources: Vec::new(),
         weights: Default::default(),
     };
     let files = package(&units, &options).unwrap();

@@ -5,7 +5,7 @@ use crate::config::{Config, ModelConfig, parse_bytes, parse_levels};
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::emit::{Runtime, Specialise, WeightsAt};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Ahead-of-time compiler from ONNX models to Rust crates.
 #[derive(Debug, Parser)]
@@ -69,6 +69,16 @@ pub struct ModelArgs {
     /// Quantize the model with these ranges first: a file that `edgec quantize --ranges FILE` wrote
     #[arg(long, value_name = "FILE")]
     pub ranges: Option<PathBuf>,
+    /// Compute an operator by a function of your own, as in `com.acme:Squash=my_ops::squash`
+    #[arg(long = "custom-op", value_name = "DOMAIN:TYPE=PATH")]
+    pub custom_ops: Vec<String>,
+    /// Types of a custom operator's results, as in `com.acme:Squash=same`, `=like:1`, `=f32[1,10]`; for several
+    /// results separated by `;`
+    #[arg(long = "custom-shape", value_name = "DOMAIN:TYPE=RULE")]
+    pub custom_shapes: Vec<String>,
+    /// Rust file with functions of custom operators; its name is the module's
+    #[arg(long = "custom-source", value_name = "FILE.rs")]
+    pub custom_sources: Vec<PathBuf>,
     /// Order in which images are handed over
     #[arg(long, value_enum, default_value_t = InputLayout::Model)]
     pub input_layout: InputLayout,
@@ -304,6 +314,14 @@ pub fn parse_runtime(text: &str) -> Result<Runtime, Diagnostic> {
     }
 }
 
+/// Adds a file of custom operators; its name without extension is the module's.
+pub fn custom_source(config: Config, path: &Path) -> Result<Config, Diagnostic> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Diagnostic::error(Code::Io, format!("`{}`: {e}", path.display())))?;
+    let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok(config.custom_source(name, text))
+}
+
 impl ModelArgs {
     /// Applies the options to a model.
     pub fn model(&self, mut model: ModelConfig) -> Result<ModelConfig, Diagnostics> {
@@ -325,9 +343,9 @@ impl ModelArgs {
         }
         for text in &self.binds {
             match split("bind", text) {
-                Ok((name, value)) => match super::data::bind_value(value) {
-                    Ok(tensor) => model = model.bind(name, tensor),
-                    Err(message) => problems.push(bad(format!("`--bind {text}`: {message}"))),
+                Ok((name, value)) => match model.clone().bind_text(name, value, Path::new("")) {
+                    Ok(bound) => model = bound,
+                    Err(d) => problems.push(bad(format!("`--bind {text}`: {}", d.message))),
                 },
                 Err(d) => problems.push(d),
             }
@@ -347,6 +365,23 @@ impl ModelArgs {
         if let Some(file) = &self.ranges {
             model = model.ranges(file);
         }
+        for (option, list) in [("custom-op", &self.custom_ops), ("custom-shape", &self.custom_shapes)] {
+            for text in list {
+                // Names of operators hold no `=`.
+                let Some((name, value)) = text.split_once('=') else {
+                    problems.push(bad(format!("`--{option} {text}`: expected DOMAIN:TYPE=VALUE")));
+                    continue;
+                };
+                let changed = match option {
+                    "custom-op" => model.clone().custom_op(name, value),
+                    _ => model.clone().custom_shape(name, value),
+                };
+                match changed {
+                    Ok(changed) => model = changed,
+                    Err(d) => problems.push(d),
+                }
+            }
+        }
         model = model.input_nhwc(self.input_layout == InputLayout::Nhwc);
         if problems.has_errors() { Err(problems) } else { Ok(model) }
     }
@@ -360,6 +395,9 @@ impl ModelArgs {
         config.require_integer = self.require_integer;
         (config.max_ram, config.max_rom) = (self.max_ram, self.max_rom);
         config.no_passes = self.no_passes;
+        for path in &self.custom_sources {
+            config = custom_source(config, path)?;
+        }
         Ok(config)
     }
 }

@@ -1,9 +1,9 @@
 //! Recorded samples beside models, and tensors from the command line.
 
 use super::compare::ToleranceJson;
+pub use crate::config::read_tensor;
 use crate::diag::{Code, Diagnostic};
 use crate::ir::Tensor;
-use crate::onnx::{read_npy, read_tensor_pb};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -76,17 +76,6 @@ fn io(path: &Path, e: &std::io::Error) -> Diagnostic {
     Diagnostic::error(Code::Io, format!("`{}`: {e}", path.display()))
 }
 
-/// A tensor from a `.npy` or `.pb` file.
-pub fn read_tensor(path: &Path) -> Result<Tensor, Diagnostic> {
-    let bytes = std::fs::read(path).map_err(|e| io(path, &e))?;
-    let parsed = match path.extension().and_then(|e| e.to_str()) {
-        Some("npy") => read_npy(&bytes).map_err(|e| e.to_string()),
-        Some("pb") => read_tensor_pb(&bytes).map_err(|e| e.to_string()),
-        _ => Err("expected a .npy or .pb file".to_owned()),
-    };
-    parsed.map_err(|e| Diagnostic::error(Code::TensorData, format!("`{}`: {e}", path.display())))
-}
-
 /// Folders `set_<i>` and `test_data_set_<i>` of a folder, in order; or the folder itself, when it
 /// holds samples directly.
 pub fn sample_sets(folder: &Path) -> Result<Vec<SampleSet>, Diagnostic> {
@@ -138,23 +127,4 @@ fn sample_set(folder: &Path) -> Result<SampleSet, Diagnostic> {
         }
     }
     Ok(set)
-}
-
-/// `--bind`'s value: a file, or numbers. Whole numbers become int64, others float32; one number is a
-/// scalar, several a vector.
-pub fn bind_value(text: &str) -> Result<Tensor, String> {
-    let path = Path::new(text);
-    if matches!(path.extension().and_then(|e| e.to_str()), Some("npy" | "pb")) {
-        return read_tensor(path).map_err(|d| d.message);
-    }
-    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
-    let ints: Result<Vec<i64>, _> = parts.iter().map(|p| p.parse()).collect();
-    let tensor = match ints {
-        Ok(v) => Tensor::vector(&v),
-        Err(_) => {
-            let floats: Result<Vec<f32>, _> = parts.iter().map(|p| p.parse()).collect();
-            Tensor::vector(&floats.map_err(|_| format!("`{text}` is neither a file nor numbers"))?)
-        }
-    };
-    if parts.len() == 1 { tensor.reshaped(Vec::new()).map_err(|e| e.to_string()) } else { Ok(tensor) }
 }

@@ -12,6 +12,7 @@
 //! specialise = "auto"        # which layers get code of their own: auto, never, always
 //! exact = true               # convolutions without Winograd's algorithm
 //! require-integer = true     # of quantized models: no step in float but Q/DQ at their edges
+//! custom-source = ["my_ops.rs"]  # functions of custom operators; a file's name is its module's
 //!
 //! [[model]]
 //! path = "models/person.onnx"
@@ -21,13 +22,14 @@
 //! bind = { axes = "0,2" }
 //! rename = { "input.1" = "image" }
 //! stateful = { h = "hn" }     # output `hn` comes back as input `h`
+//! custom-op = { "com.acme:Squash" = "my_ops::squash" }
+//! custom-shape = { "com.acme:Squash" = "same" }
 //! input-layout = "nhwc"
 //! ranges = "models/person.ranges.json"   # quantize with these first
 //! data = "models/person"     # recorded samples for the crate's test
 //! ```
 
-use super::args::parse_runtime;
-use super::data::bind_value;
+use super::args::{custom_source, parse_runtime};
 use crate::config::{Config, ModelConfig, parse_bytes, parse_levels};
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use serde::Deserialize;
@@ -58,6 +60,8 @@ struct Package {
     require_integer: bool,
     max_ram: Option<String>,
     max_rom: Option<String>,
+    #[serde(default)]
+    custom_source: Vec<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -75,6 +79,10 @@ struct Model {
     rename: BTreeMap<String, String>,
     #[serde(default)]
     stateful: BTreeMap<String, String>,
+    #[serde(default)]
+    custom_op: BTreeMap<String, String>,
+    #[serde(default)]
+    custom_shape: BTreeMap<String, String>,
     input_layout: Option<String>,
     ranges: Option<PathBuf>,
     data: Option<PathBuf>,
@@ -135,6 +143,12 @@ pub fn read(path: &Path) -> Result<Manifest, Diagnostics> {
             Err(e) => problems.push(bad(path, e)),
         }
     }
+    for source in &file.package.custom_source {
+        match custom_source(config.clone(), &folder.join(source)) {
+            Ok(with) => config = with,
+            Err(d) => problems.push(d),
+        }
+    }
     let mut data = Vec::new();
     for entry in file.model {
         let mut model = ModelConfig::file(folder.join(&entry.path));
@@ -147,9 +161,18 @@ pub fn read(path: &Path) -> Result<Manifest, Diagnostics> {
             model = model.ranges(folder.join(ranges));
         }
         for (name, value) in &entry.bind {
-            match bind_value(value) {
-                Ok(tensor) => model = model.bind(name, tensor),
-                Err(e) => problems.push(bad(path, format!("bind of `{name}`: {e}"))),
+            match model.clone().bind_text(name, value, folder) {
+                Ok(bound) => model = bound,
+                Err(d) => problems.push(bad(path, format!("bind of `{name}`: {}", d.message))),
+            }
+        }
+        let ops = entry.custom_op.iter().map(|(name, path)| (name, path, true));
+        for (name, value, op) in ops.chain(entry.custom_shape.iter().map(|(name, rule)| (name, rule, false)))
+        {
+            let own = model.clone();
+            match if op { own.custom_op(name, value) } else { own.custom_shape(name, value) } {
+                Ok(changed) => model = changed,
+                Err(d) => problems.push(d),
             }
         }
         match entry.input_layout.as_deref() {

@@ -59,6 +59,8 @@ codes! {
         "The model imports no version, or one outside 7 to 28, of an operator set that its nodes use.\nConvert it with `onnx.version_converter`, or export it again.",
     GraphStructure "E0107" "the graph is malformed"
         "A value is used that nothing defines, is defined twice, or nodes form a cycle.",
+    CustomOp "E0108" "a custom operator is not fully described"
+        "An operator of your own needs the path of a function (`--custom-op com.acme:Squash=my_ops::squash`) that the generated\ncode can name, and types of its results: those that the model declares (`value_info`), or a rule\n(`--custom-shape com.acme:Squash=same`). The guide's page on custom operators has an example.",
     OpenDim "E0201" "a dimension is not static"
         "Generated code has fixed shapes. Give the dimension a value: `--dim NAME=VALUE`, or the whole shape:\n`--input-shape INPUT=1x3x224x224`.",
     ShapeMismatch "W0202" "declared and inferred shapes differ"

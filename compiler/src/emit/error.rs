@@ -30,6 +30,16 @@ pub enum EmitError {
         /// As given.
         name: String,
     },
+    /// The name of a user's module is taken.
+    CustomModule {
+        /// The module.
+        name: String,
+    },
+    /// A custom operator's function that the package does not hold.
+    CustomPath {
+        /// As generated code would name it.
+        path: String,
+    },
     /// An element type that generated code cannot hold.
     ElementType {
         /// The type's short name.
@@ -69,6 +79,13 @@ impl fmt::Display for EmitError {
                 write!(f, "models `{a}` and `{b}` both become module `{module}`")
             }
             EmitError::BadName { name } => write!(f, "`{name}` is not usable as a Rust identifier"),
+            EmitError::CustomModule { name } => {
+                write!(
+                    f,
+                    "a module `{name}` of custom operators cannot be: the generated package has one of that name"
+                )
+            }
+            EmitError::CustomPath { path } => write!(f, "the generated package has no function `{path}`"),
             EmitError::ElementType { dtype, place } => {
                 write!(f, "element type `{dtype}` of {place} has no form in generated code")
             }
@@ -108,6 +125,15 @@ impl From<EmitError> for Diagnostic {
             }
             EmitError::BadName { .. } => Diagnostic::error(Code::BadOption, message)
                 .with_help("use lower-case letters, digits and `_`, starting with a letter"),
+            EmitError::CustomModule { .. } => {
+                Diagnostic::error(Code::NameCollision, message).with_help("give the file another name")
+            }
+            EmitError::CustomPath { path } => {
+                let module = path.trim_start_matches("crate::").split("::").next().unwrap_or_default();
+                let flag = format!("--custom-source {module}.rs");
+                Diagnostic::error(Code::CustomOp, message)
+                    .with_help(format!("give the file that holds it: `{flag}`; its name is the module's"))
+            }
             EmitError::ElementType { .. } => Diagnostic::error(Code::UnsupportedForm, message),
             EmitError::TooLarge { .. } => Diagnostic::error(Code::TooLarge, message)
                 .with_help("compile the model in a build script (`edgec::Config`) or with `edgec build`"),

@@ -119,6 +119,7 @@ fn root(package: &str, modules: &[Module], options: &EmitOptions) -> String {
         Runtime::Module => RUNTIME_ATTRIBUTES.to_owned(),
         Runtime::Version(_) | Runtime::Path(_) => "use ::edgec_runtime as rt;".to_owned(),
     });
+    items.extend(super::custom::declarations(options));
     for module in modules {
         let visibility = if modules.len() == 1 { "" } else { "pub " };
         items.push(format!("#[forbid(unsafe_code)]\n#[rustfmt::skip]\n{visibility}mod {};", module.name));

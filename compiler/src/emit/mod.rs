@@ -9,6 +9,7 @@
 mod api;
 mod blob;
 mod control;
+mod custom;
 mod error;
 mod external;
 mod files;
@@ -106,6 +107,17 @@ pub struct EmitOptions {
     pub exact: bool,
     /// Where the weights are.
     pub weights: WeightsAt,
+    /// Modules of the user that a package holds.
+    pub custom_sources: Vec<CustomSource>,
+}
+
+/// A Rust file of the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CustomSource {
+    /// Module name.
+    pub name: String,
+    /// Contents.
+    pub text: String,
 }
 
 /// Where a generated crate's weights are.
@@ -211,7 +223,9 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The files of one crate that holds `models`, sorted by path.
 pub fn package(models: &[ModelUnit<'_>], options: &EmitOptions) -> Result<Vec<File>, EmitError> {
     let modules = model::modules(models, options)?;
+    custom::check(&modules, models, options)?;
     let mut files = files::all(&modules, models, options)?;
+    files.extend(custom::files(options));
     if options.runtime == Runtime::Module {
         files.extend(vendor::files());
     }

@@ -104,6 +104,7 @@ fn options() -> EmitOptions {
         runtime: Runtime::Module,
         specialise: Specialise::Auto,
         exact: false,
+        custom_sources: Vec::new(),
         weights: WeightsAt::Crate,
     }
 }

@@ -71,12 +71,12 @@ pub(super) enum Input {
     Unknown,
 }
 
-/// Resolves every input's type; `inputs` are those without an initializer.
+/// Resolves every input's type; `inputs` are those without an initializer. With them, the values of named dimensions.
 pub(super) fn resolve<'m>(
     inputs: &[&'m ValueInfoProto],
     options: &Options,
     problems: &mut Problems,
-) -> Vec<Input> {
+) -> (Vec<Input>, BTreeMap<String, usize>) {
     let types: Vec<Option<Declared<'m>>> = inputs
         .iter()
         .map(|info| match declared(info) {
@@ -116,7 +116,7 @@ pub(super) fn resolve<'m>(
             _ => Input::Unknown,
         });
     }
-    out
+    (out, dims.into_iter().map(|(name, v)| (name.to_owned(), v)).collect())
 }
 
 /// Options that name nothing in the model.

@@ -13,6 +13,7 @@
 mod attrs;
 mod constant;
 mod control;
+mod custom;
 mod inputs;
 pub mod limits;
 mod node;
@@ -25,6 +26,10 @@ mod subgraph;
 #[cfg(test)]
 mod tests;
 mod walk;
+
+pub use custom::{
+    CustomOp, CustomOps, CustomShape, CustomShapes, custom_name, parse_custom_name, parse_custom_path,
+};
 
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::ir::Tensor;
@@ -63,6 +68,8 @@ pub struct Options {
     pub input_shapes: BTreeMap<String, Vec<usize>>,
     /// Inputs that become constants (`--bind`).
     pub binds: BTreeMap<String, Tensor>,
+    /// Operators that functions of the user compute (`--custom-op`).
+    pub custom: CustomOps,
 }
 
 /// A model, imported.
@@ -229,7 +236,7 @@ fn import_graph(
 ) -> Result<Imported, Diagnostics> {
     let opsets = control::opsets(&model.opset_import);
     let graph = check_model(model, &opsets)?;
-    let mut walker = Walker::new(&short(&graph.name), external, Problems::default());
+    let mut walker = Walker::new(&short(&graph.name), external, &options.custom, Problems::default());
     define_functions(&mut walker, &model.functions);
     walker.declare(graph);
     let mut scope = Scope::new();
@@ -331,7 +338,9 @@ fn define_inputs<'s>(
         .collect();
     let open: Vec<&ValueInfoProto> =
         graph.input.iter().filter(|i| !initialized.contains(i.name.as_str())).collect();
-    for (info, input) in open.iter().zip(inputs::resolve(&open, options, &mut walker.problems)) {
+    let (resolved, dims) = inputs::resolve(&open, options, &mut walker.problems);
+    walker.dims = dims;
+    for (info, input) in open.iter().zip(resolved) {
         let name = short(&info.name);
         let slot = match input {
             Input::Open(dtype, shape) => Slot::Value(walker.graph.add_input(name, dtype, shape)),

@@ -43,7 +43,10 @@ impl<'m> Walker<'m> {
         let origin = frame.origin(index, node);
         let operands = self.operands(node, scope, frame, &origin);
         let key = (domain, node.op_type.as_str(), node.overload.as_str());
-        let slots = if let Some(&function) = self.functions.get(&key) {
+        // What the user names counts before all else, operators that are known included.
+        let slots = if let Some(custom) = self.named_by_user(domain, node) {
+            self.custom_node(custom, node, &operands, frame, &origin)
+        } else if let Some(&function) = self.functions.get(&key) {
             self.call(node, function, key, scope, frame, &origin)?
         } else if frame.opset(domain).is_none() {
             let message = format!("the model imports no version of the operator set `{domain}`");
@@ -274,8 +277,15 @@ impl<'m> Walker<'m> {
                 )
                 .with_help("export the model with loops unrolled, or keep the loop outside the model")
             }
-            None => Diagnostic::error(Code::UnsupportedOp, format!("operator `{full}` is not supported"))
-                .with_help("`edgec ops` lists the operators that are"),
+            None => {
+                let own = super::custom::custom_name(&origin.domain, &origin.op_type);
+                let flag = quoted(&format!("{own}=my_ops::function"));
+                Diagnostic::error(Code::UnsupportedOp, format!("operator `{full}` is not supported"))
+                    .with_help(format!(
+                        "`edgec ops` lists the operators that are; or compute it by a function of your own: \
+                         `--custom-op {flag} --custom-source my_ops.rs`"
+                    ))
+            }
         };
         Err(Box::new(d))
     }

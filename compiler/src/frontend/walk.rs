@@ -1,6 +1,7 @@
 //! The forward walk: names to values, nodes in execution order, subgraphs and functions in place.
 
 use super::attrs::Given;
+use super::custom::CustomOps;
 use super::inputs::{Declared, Dim, declared};
 use super::limits::{MAX_CONSTANT_BYTES, MAX_NODES, short};
 use super::order::execution_order;
@@ -42,6 +43,10 @@ pub(super) struct Walker<'m> {
     pub importers: Vec<Importer>,
     pub functions: BTreeMap<FunctionKey<'m>, &'m FunctionProto>,
     pub external: &'m ExternalData,
+    /// Operators that functions of the user compute.
+    pub custom: &'m CustomOps,
+    /// Values of the inputs' named dimensions.
+    pub dims: BTreeMap<String, usize>,
     pub problems: Problems,
     /// Types that the main graph declares, by name.
     pub declared: HashMap<&'m str, Declared<'m>>,
@@ -65,12 +70,14 @@ pub(super) struct Lent {
 pub(super) struct Stop;
 
 impl<'m> Walker<'m> {
-    pub fn new(name: &str, external: &'m ExternalData, problems: Problems) -> Self {
+    pub fn new(name: &str, external: &'m ExternalData, custom: &'m CustomOps, problems: Problems) -> Self {
         Walker {
             graph: Graph::new(name),
             importers: importers(),
             functions: BTreeMap::new(),
             external,
+            custom,
+            dims: BTreeMap::new(),
             problems,
             declared: HashMap::new(),
             nodes_left: MAX_NODES,
@@ -91,6 +98,8 @@ impl<'m> Walker<'m> {
             importers: std::mem::take(&mut self.importers),
             functions: BTreeMap::new(),
             external: self.external,
+            custom: self.custom,
+            dims: BTreeMap::new(),
             problems: std::mem::take(&mut self.problems),
             declared: HashMap::new(),
             nodes_left: self.nodes_left,

@@ -4,10 +4,12 @@
 //! plan. `schedule` makes kernels, `memory` places their buffers, `emit` writes them out. There is
 //! no wildcard arm over [`Kernel`] anywhere: a new family must break the build at each such place.
 
+mod custom;
 pub mod expr;
 pub mod loops;
 
 use crate::ir::DType;
+pub use custom::{Custom, CustomAttribute, CustomTensor};
 pub use edgec_runtime::spec;
 use edgec_runtime::spec::{
     ConvI8Spec, ConvSpec, DepthwiseSpec, MatMulSpec, NormSpec, PackSpec, PoolSpec, RecurrentSpec,
@@ -184,6 +186,8 @@ pub enum Kernel {
     Loops(Loops),
     /// A rare operator as one scalar function of the runtime.
     Routine(Routine),
+    /// A function of the user.
+    Custom(Custom),
 }
 
 /// A convolution of bytes.
@@ -274,6 +278,7 @@ impl Kernel {
             Kernel::WinogradOutput { .. } => "WinogradOutput",
             Kernel::Loops(_) => "Loops",
             Kernel::Routine(_) => "Routine",
+            Kernel::Custom(_) => "Custom",
         }
     }
 
@@ -302,6 +307,7 @@ impl Kernel {
             }
             Kernel::Loops(loops) => loops.reads(),
             Kernel::Routine(r) => r.reads.clone(),
+            Kernel::Custom(c) => c.reads.clone(),
         }
     }
 
@@ -321,6 +327,7 @@ impl Kernel {
             Kernel::Recurrent(r) => [r.y, r.last_h, r.last_c, Some(r.state)].into_iter().flatten().collect(),
             Kernel::Loops(loops) => loops.writes(),
             Kernel::Routine(r) => r.writes.clone(),
+            Kernel::Custom(c) => c.writes.clone(),
         }
     }
 
@@ -340,7 +347,8 @@ impl Kernel {
             | Kernel::Pack { .. }
             | Kernel::Recurrent(_)
             | Kernel::WinogradInput { .. }
-            | Kernel::WinogradOutput { .. } => false,
+            | Kernel::WinogradOutput { .. }
+            | Kernel::Custom(_) => false,
         }
     }
 }

@@ -240,6 +240,10 @@ pub fn of_kernel(kernel: &Kernel, len: impl Fn(Operand) -> usize) -> Vec<Touch> 
             let reads = r.reads.iter().map(|&o| read(o, all(o)));
             reads.chain(r.writes.iter().map(|&o| write(o, all(o)))).collect()
         }
+        Kernel::Custom(c) => {
+            let reads = c.reads.iter().map(|&o| read(o, all(o)));
+            reads.chain(c.writes.iter().map(|&o| write(o, all(o)))).collect()
+        }
     }
 }
 

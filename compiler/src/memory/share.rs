@@ -106,9 +106,11 @@ fn rules(kernel: &Kernel) -> Vec<(Operand, Operand, Rule)> {
                 .into_iter()
                 .collect()
         }
-        Kernel::Pack { .. } | Kernel::Recurrent(_) | Kernel::WinogradInput { .. } | Kernel::Routine(_) => {
-            Vec::new()
-        }
+        Kernel::Pack { .. }
+        | Kernel::Recurrent(_)
+        | Kernel::WinogradInput { .. }
+        | Kernel::Routine(_)
+        | Kernel::Custom(_) => Vec::new(),
     }
 }
 

@@ -30,6 +30,7 @@ mod conv_lower;
 pub mod conv_transpose;
 mod couple;
 pub mod cum_sum;
+pub mod custom;
 pub mod dequantize;
 pub mod det;
 pub mod dropout;
@@ -220,6 +221,7 @@ define_ops! {
     internal {
         Branch => branch::Branch,
         ByteTable => byte_table::ByteTable,
+        Custom => custom::Custom,
         Elementwise => elementwise::Elementwise,
         Loop => loop_::Loop,
         ProductI8 => product_i8::ProductI8,

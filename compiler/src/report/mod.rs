@@ -94,7 +94,7 @@ pub struct LayerReport {
     pub macs: u64,
     /// Extents written, in memory order.
     pub out_shape: Vec<usize>,
-    /// Why a step exists that stands for no node.
+    /// Why a step exists that stands for no node; of a custom operator, what it calls.
     pub note: String,
 }
 
@@ -123,7 +123,10 @@ fn layer(compiled: &Compiled, index: usize, step: &Step) -> LayerReport {
         dtype: dtype.map(|d| d.short_name().to_owned()).unwrap_or_default(),
         macs: step.macs,
         out_shape: step.out_shape.clone(),
-        note: step.note.clone(),
+        note: match &step.kernel {
+            Kernel::Custom(custom) => format!("calls {}", custom.path),
+            _ => step.note.clone(),
+        },
     }
 }
 
@@ -180,7 +183,7 @@ fn long_tail_share(steps: &[Step]) -> f64 {
     let total = steps.iter().map(|s| s.macs).fold(0, u64::saturating_add);
     let tail = steps
         .iter()
-        .filter(|s| matches!(s.kernel, Kernel::Loops(_) | Kernel::Routine(_)))
+        .filter(|s| matches!(s.kernel, Kernel::Loops(_) | Kernel::Routine(_) | Kernel::Custom(_)))
         .map(|s| s.macs)
         .fold(0, u64::saturating_add);
     if total == 0 { 0.0 } else { tail as f64 / total as f64 }

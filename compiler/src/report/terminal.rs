@@ -44,7 +44,11 @@ fn print(out: &mut String, r: &Report) -> std::fmt::Result {
     }
     writeln!(out, "\n{:>4}  {:<10} {:>14}  {:<6}{:<22} nodes", "", "kernel", "MACs", "dtype", "output")?;
     for l in &r.layers {
-        let nodes = if l.nodes.is_empty() { format!("({})", l.note) } else { l.nodes.join(" + ") };
+        let nodes = match (l.nodes.is_empty(), l.note.is_empty()) {
+            (true, _) => format!("({})", l.note),
+            (false, true) => l.nodes.join(" + "),
+            (false, false) => format!("{} ({})", l.nodes.join(" + "), l.note),
+        };
         writeln!(
             out,
             "{:>4}  {:<10} {:>14}  {:<6}{:<22} {nodes}",

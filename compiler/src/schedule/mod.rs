@@ -369,6 +369,7 @@ fn kernel_macs(kernel: &Kernel) -> Option<u64> {
         | Kernel::WinogradInput { .. }
         | Kernel::WinogradOutput { .. }
         | Kernel::Loops(_)
-        | Kernel::Routine(_) => None,
+        | Kernel::Routine(_)
+        | Kernel::Custom(_) => None,
     }
 }

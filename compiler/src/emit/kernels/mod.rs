@@ -4,6 +4,7 @@ mod access;
 mod affine;
 mod bytes;
 mod conv;
+mod custom;
 mod depthwise;
 mod expr;
 mod loops;
@@ -142,6 +143,7 @@ pub(super) fn layer(
         }
         Kernel::Loops(loops) => loops::parts(&cx, loops)?,
         Kernel::Routine(routine) => routine::parts(&cx, routine)?,
+        Kernel::Custom(custom) => custom::parts(&cx, custom)?,
     };
     let doc = format::doc(&doc(operands, index, step)?);
     let declaration = if parts.task {
@@ -239,7 +241,7 @@ fn inputs(kernel: &Kernel) -> String {
         Kernel::WinogradOutput { spec, .. } => {
             format!("f32[{}, {}, {}]", (spec.tile + 2) * (spec.tile + 2), spec.rows(), spec.y.channels)
         }
-        Kernel::Loops(_) | Kernel::Routine(_) => String::new(),
+        Kernel::Loops(_) | Kernel::Routine(_) | Kernel::Custom(_) => String::new(),
     }
 }
 
