@@ -16,7 +16,7 @@ use syn::{Ident, LitBool, LitInt, LitStr, Token, bracketed, parenthesized};
 ///
 /// The path is relative to the package's folder. Options: `name`, `level`, `target`, `specialise`, `max_ram`, `max_rom`, `ranges`, `input_layout` as
 /// `key = "text"`; `exact = true`; `require_integer = true`; `dim("NAME" = 1)`, `input_shape("NAME" = [1, 3, 96, 96])`, `rename("ONNX" = "rust")`,
-/// `bind("INPUT" = "FILE or VALUE")`, `custom_op("DOMAIN:TYPE" = "crate::path")`, `custom_shape("DOMAIN:TYPE" = "same")`,
+/// `bind("INPUT" = "FILE or VALUES")` (also `= 3`, `= [0, 2]`), `custom_op("DOMAIN:TYPE" = "crate::path")`, `custom_shape("DOMAIN:TYPE" = "same")`,
 /// `stateful("INPUT" = "OUTPUT")`.
 /// Weights above 16 MB are refused: use a build script.
 #[proc_macro]
@@ -134,6 +134,15 @@ impl Args {
                 ("rename", Value::Name(onnx, rust)) => model = model.rename(onnx, rust),
                 ("bind", Value::Name(input, value)) => {
                     model = at(key, model.bind_text(input, value, std::path::Path::new(&folder)))?;
+                }
+                ("bind", Value::Number(input, n)) => {
+                    let value = i64::try_from(*n).map_err(|e| syn::Error::new(key.span(), e))?;
+                    model = model.bind(input, edgec::ir::Tensor::scalar(value));
+                }
+                ("bind", Value::Shape(input, values)) => {
+                    let values: Result<Vec<i64>, _> = values.iter().map(|&v| i64::try_from(v)).collect();
+                    let values = values.map_err(|e| syn::Error::new(key.span(), e))?;
+                    model = model.bind(input, edgec::ir::Tensor::vector(&values));
                 }
                 ("custom_op", Value::Name(op, path)) => model = at(key, model.custom_op(op, path))?,
                 ("custom_shape", Value::Name(op, rule)) => model = at(key, model.custom_shape(op, rule))?,

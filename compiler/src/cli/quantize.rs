@@ -213,6 +213,7 @@ fn subject(
         dims: model.dims.clone(),
         input_shapes: model.input_shapes.clone(),
         binds: model.binds.clone(),
+        ..frontend::Options::default()
     };
     let subject = Subject::new(file.model, &file.external, &file.sha256, import, options)?;
     remark(&subject.remarks);

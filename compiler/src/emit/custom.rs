@@ -48,5 +48,5 @@ pub(super) fn files(options: &EmitOptions) -> Vec<File> {
 
 /// Lines of `lib.rs` that declare the modules.
 pub(super) fn declarations(options: &EmitOptions) -> Vec<String> {
-    options.custom_sources.iter().map(|s| format!("mod {};", s.name)).collect()
+    options.custom_sources.iter().map(|s| format!("#[allow(dead_code)]\nmod {};", s.name)).collect()
 }

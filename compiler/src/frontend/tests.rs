@@ -262,3 +262,39 @@ fn operands_to_bind_are_named() {
     let imported = import_with(text, &options).unwrap();
     assert_eq!(imported.graph.value(imported.graph.outputs[0].1).shape.dims(), [3, 2]);
 }
+
+#[test]
+fn functions_of_the_user_stand_for_any_operator() {
+    let custom = |name: &str, shapes: Option<&str>| {
+        let op =
+            CustomOp { path: Some("crate::ops::f".into()), shapes: shapes.map(|rule| rule.parse().unwrap()) };
+        Options { custom: [(parse_custom_name(name).unwrap(), op)].into(), ..Options::default() }
+    };
+    let with = |name: &str, shapes: Option<&str>, text: &str| {
+        let mut options = custom(name, shapes);
+        options.dims.insert("n".into(), 4);
+        import_with(&format!("<ir_version: 9, opset_import: [\"\" : 17, \"a.b\" : 1]> g {text}"), &options)
+    };
+    // Named dimensions of declared types take the inputs' values.
+    let imported =
+        with("a.b:F", None, "(float[n, 3] x) => (int64[3, n] y) { y = a.b.F <k = 1> (x, , x) }").unwrap();
+    let (_, y) = &imported.graph.outputs[0];
+    let value = imported.graph.value(*y);
+    assert_eq!((value.dtype, value.shape.dims()), (DType::I64, &[3, 4][..]));
+    assert_eq!(op_names(&imported), ["Custom"]);
+    // Before operators that are known; never folded.
+    let known = "(float[n] x) => (float[n] y) <float[4] w = {1.0 ...}> { v = Exp(w) y = Add(x, v) }";
+    assert_eq!(op_names(&with("Exp", Some("same"), known).unwrap()), ["Custom", "Add"]);
+    for (rule, text) in [
+        (None, "(float[n] x) => (y) { y = a.b.F (x) }"),
+        (None, "(float[n] x) => (float[m] y) { y = a.b.F (x) }"),
+        (Some("like:1"), "(float[n] x) => (y) { y = a.b.F (x) }"),
+        (Some("same"), "(float[n] x) => (y) { y = a.b.F <t = float[1] {1.0}> (x) }"),
+    ] {
+        assert_eq!(codes(with("a.b:F", rule, text)), [Code::CustomOp], "{text}");
+    }
+    assert_eq!(
+        codes(with("a.b:F", Some("string[1]"), "(float[n] x) => (y) { y = a.b.F (x) }")),
+        [Code::UnsupportedForm]
+    );
+}

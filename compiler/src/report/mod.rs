@@ -124,7 +124,7 @@ fn layer(compiled: &Compiled, index: usize, step: &Step) -> LayerReport {
         macs: step.macs,
         out_shape: step.out_shape.clone(),
         note: match &step.kernel {
-            Kernel::Custom(custom) => format!("calls {}", custom.path),
+            Kernel::Custom(custom) => format!("calls {}", custom.path.trim_start_matches("::")),
             _ => step.note.clone(),
         },
     }
