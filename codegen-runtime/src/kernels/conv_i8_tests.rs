@@ -31,13 +31,17 @@ impl Case {
     fn new(spec: ConvI8Spec, random: &mut Random) -> Case {
         let depthwise = spec.groups == spec.x.channels && spec.groups == spec.y.channels && spec.groups > 1;
         let layout = weights(&spec);
-        let w: Vec<i8> = (0..layout.plain_len()).map(|_| random.below(256) as u8 as i8).collect();
+        let w = |_| if spec.ones { 1 } else { random.below(256) as u8 as i8 };
+        let w: Vec<i8> = (0..layout.plain_len()).map(w).collect();
         let mut packed = vec![0; layout.packed_len()];
         layout.pack(&w, &mut packed).unwrap();
         let mut words = numbers(&spec);
         if depthwise {
             packed = vec![0; depthwise_i8::weights(&spec).packed_len()];
-            depthwise_i8::weights(&spec).pack(&w, &mut packed).unwrap();
+            match spec.ones {
+                true => packed.fill(1),
+                false => depthwise_i8::weights(&spec).pack(&w, &mut packed).unwrap(),
+            }
             words = depthwise_i8::vectors(&spec);
         }
         let bias: Vec<i32> = (0..spec.y.channels).map(|_| random.below(20_001) as i32 - 10_000).collect();
@@ -198,6 +202,7 @@ fn random_spec(random: &mut Random) -> ConvI8Spec {
             pads,
             groups,
             steps,
+            ones: depthwise && random.below(3) == 0,
         };
     }
 }

@@ -94,7 +94,7 @@ impl OnnxOp for Pool {
 
 impl Pool {
     /// The window over an input of this shape.
-    pub(super) fn taps(&self, x: &[usize]) -> Result<Taps, OpError> {
+    pub fn taps(&self, x: &[usize]) -> Result<Taps, OpError> {
         let [_, _, space @ ..] = x else {
             return Err(OpError::invalid("`X` needs a batch and a channel axis"));
         };

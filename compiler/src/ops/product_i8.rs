@@ -13,7 +13,7 @@ use super::typed::expect;
 use super::walk::{checked_type, operand, optional};
 use super::window::Window;
 use super::{Inputs, LayoutRule, Op, OpError, Type};
-use crate::ir::{DType, Tensor};
+use crate::ir::{DType, Shape, Tensor};
 use crate::schedule::LowerCx;
 
 /// Which product.
@@ -26,11 +26,16 @@ pub enum Form {
         /// Groups.
         groups: usize,
     },
+    /// Sums over windows of each channel, as means are made of: a depthwise convolution with ones, which are no operand.
+    Sums {
+        /// Kernel extents, strides, dilations, pads.
+        window: Window,
+    },
     /// Products of the rows of `x[…, K]` with those of `w[M, K]`.
     Rows,
 }
 
-/// Operands: `x` (`u8`), `w` (`i8`), `bias[M]` (`i32`), `factor[M]` (`f32`), and where something is added the addend
+/// Operands: `x` (`u8`), `w` (`i8`; none for sums), `bias[M]` (`i32`), `factor[M]` (`f32`), and where something is added the addend
 /// (`u8`, of the result's shape). All but `x` and the addend are known.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProductI8 {
@@ -76,6 +81,9 @@ impl ProductI8 {
             (Form::Window { window, groups }, ..) => {
                 Ok(Extents::Window(Geometry::new(window, *groups, x, w)?))
             }
+            (Form::Sums { window }, ..) => {
+                Ok(Extents::Window(Geometry::new(window, x.get(1).copied().unwrap_or(1), x, w)?))
+            }
             (Form::Rows, [lead @ .., k], [outputs, inner]) if k == inner => {
                 Ok(Extents::Rows(lead.to_vec(), *k, *outputs))
             }
@@ -84,19 +92,41 @@ impl ProductI8 {
     }
 }
 
+impl ProductI8 {
+    /// The shape of the weights over `x`: the operand's, or that of the ones in its place.
+    pub(super) fn weights(&self, x: &[usize], operand: Option<&Shape>) -> Result<Shape, OpError> {
+        let lacks = || OpError::internal("a product without weights");
+        match (&self.form, operand) {
+            (Form::Sums { window }, _) => {
+                let kernel = window.kernel_shape.as_ref().ok_or_else(lacks)?;
+                let channels = x.get(1).copied().ok_or_else(lacks)?;
+                let shape: Shape = [channels, 1].iter().chain(kernel).copied().collect();
+                checked_type(DType::I8, shape.clone())?;
+                Ok(shape)
+            }
+            (_, Some(shape)) => Ok(shape.clone()),
+            (_, None) => Err(lacks()),
+        }
+    }
+}
+
 impl Op for ProductI8 {
     fn name(&self) -> &'static str {
         match self.form {
             Form::Window { .. } => "QLinearConv",
+            Form::Sums { .. } => "QLinearAveragePool",
             Form::Rows => "QLinearMatMul",
         }
     }
 
     fn infer(&self, inputs: &Inputs<'_>) -> Result<Vec<Type>, OpError> {
-        let (x, w) = (inputs.required(0)?, inputs.required(1)?);
+        let x = inputs.required(0)?;
         expect(x.dtype == DType::U8, x.dtype)?;
-        expect(w.dtype == DType::I8 && w.constant.is_some(), w.dtype)?;
-        let extents = self.extents(x.shape, w.shape)?;
+        let w = inputs.get(1);
+        if let Some(w) = w {
+            expect(w.dtype == DType::I8 && w.constant.is_some(), w.dtype)?;
+        }
+        let extents = self.extents(x.shape, &self.weights(x.shape, w.map(|w| w.shape))?)?;
         for (i, dtype) in [(2, DType::I32), (3, DType::F32)] {
             let vector = inputs.required(i)?;
             expect(vector.dtype == dtype && vector.constant.is_some(), vector.dtype)?;
@@ -116,15 +146,16 @@ impl Op for ProductI8 {
     }
 
     fn eval(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
-        let (x, w) = (operand(inputs, 0)?, operand(inputs, 1)?);
-        let extents = self.extents(x.shape(), w.shape())?;
+        let (x, w) = (operand(inputs, 0)?, optional(inputs, 1));
+        let shape = self.weights(x.shape(), w.map(Tensor::shape))?;
+        let extents = self.extents(x.shape(), &shape)?;
         let wrong = || OpError::internal("operands of other types than inferred");
         let bias = operand(inputs, 2)?.as_slice::<i32>().ok_or_else(wrong)?;
         let factors = operand(inputs, 3)?.as_slice::<f32>().ok_or_else(wrong)?;
         let addend = optional(inputs, ADDEND).map(|t| t.to_i64_vec().ok_or_else(wrong)).transpose()?;
         let zero = i64::from(self.x_zero);
         let x: Vec<i64> = i64::load(x)?.iter().map(|v| v - zero).collect();
-        let w = i64::load(w)?;
+        let w = w.map_or_else(|| Ok(vec![1; shape.elements()].into()), i64::load)?;
         let outputs = extents.outputs().max(1);
         let (sums, inner) = match &extents {
             Extents::Window(g) => (convolve(&x, &w, g), g.taps.output.iter().product::<usize>().max(1)),
@@ -148,7 +179,7 @@ impl Op for ProductI8 {
 
     fn layout(&self) -> LayoutRule {
         match self.form {
-            Form::Window { .. } => LayoutRule::ChannelsLast,
+            Form::Window { .. } | Form::Sums { .. } => LayoutRule::ChannelsLast,
             Form::Rows => LayoutRule::RowMajor,
         }
     }
@@ -186,6 +217,16 @@ mod tests {
         let y = run(&op.into(), &[Some(&x), Some(&w), Some(&bias), Some(&factors)], 1).unwrap();
         // Sums [2, 8, 235] and [3, 9, -481].
         assert_eq!(y[0], Tensor::new([1, 2, 3], vec![102u8, 108, 255, 102, 104, 0]).unwrap());
+    }
+
+    #[test]
+    fn sums_have_no_weights() {
+        let op = ProductI8 { form: Form::Sums { window: Window::of(&[2]) }, x_zero: 10, requant: requant(3) };
+        let x = Tensor::new([1, 2, 3], vec![12u8, 8, 255, 0, 20, 11]).unwrap();
+        let (bias, factors) = (Tensor::vector(&[0i32, 0]), Tensor::vector(&[0.5f32, 0.5]));
+        let y = run(&op.into(), &[Some(&x), None, Some(&bias), Some(&factors)], 1).unwrap();
+        // Sums [0, 243] and [0, 11]; ties go to the even neighbour.
+        assert_eq!(y[0], Tensor::new([1, 2, 2], vec![3u8, 125, 3, 9]).unwrap());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::OpError;
 use super::conv::Geometry;
-use super::product_i8::{ADDEND, Extents, ProductI8};
+use super::product_i8::{ADDEND, Extents, Form, ProductI8};
 use super::window::Taps;
 use crate::kernel::spec::{ConvI8Spec, View};
 use crate::kernel::{Bytes, Kernel, Operand};
@@ -13,8 +13,8 @@ use edgec_runtime::pack;
 pub(super) fn lower(op: &ProductI8, cx: &mut LowerCx<'_>) -> Result<(), OpError> {
     let missing = || OpError::internal("a product without operands");
     let (_, x) = cx.input_type(0).ok_or_else(missing)?;
-    let (_, w) = cx.input_type(1).ok_or_else(missing)?;
-    let (empty, extents) = (x.contains(&0) || w.contains(&0), op.extents(x, w)?);
+    let w = op.weights(x, cx.input_type(1).map(|(_, w)| w))?;
+    let (empty, extents) = (x.contains(&0) || w.contains(&0), op.extents(x, &w)?);
     if empty {
         return Err(OpError::unsupported("a quantized product without elements"));
     }
@@ -42,16 +42,22 @@ fn window(op: &ProductI8, cx: &mut LowerCx<'_>, g: &Geometry) -> Result<(), OpEr
     };
     let input = cx.read_spatial(0, need)?;
     let kernel = axes(&g.taps.kernel, 1)?;
-    let depthwise = g.groups > 1 && g.group_in == 1 && g.group_out == 1;
+    let sums = matches!(op.form, Form::Sums { .. });
+    let depthwise = sums || g.groups > 1 && g.group_in == 1 && g.group_out == 1;
     let residual = op.requant.add.map(|_| {
         cx.read_spatial(ADDEND, SpatialNeed { pads: [0; 3], pads_end: [0; 3], fill: None, planar: false })
     });
     let residual = residual.transpose()?;
     let (weights, layout) = if depthwise {
         let layout = pack::DepthwiseI8 { kernel, channels: g.outputs() };
-        let mut packed = vec![0; layout.packed_len()];
-        layout.pack(weights(cx)?, &mut packed)?;
-        (packed, pack::Requant { channels: g.outputs(), groups: 1 })
+        let requant = pack::Requant { channels: g.outputs(), groups: 1 };
+        if sums {
+            (vec![1; pack::DepthwiseI8::ONES.packed_len()], requant)
+        } else {
+            let mut packed = vec![0; layout.packed_len()];
+            layout.pack(weights(cx)?, &mut packed)?;
+            (packed, requant)
+        }
     } else {
         let layout =
             pack::ConvI8 { kernel, in_channels: g.group_in, out_channels: g.group_out, groups: g.groups };
@@ -59,7 +65,7 @@ fn window(op: &ProductI8, cx: &mut LowerCx<'_>, g: &Geometry) -> Result<(), OpEr
         layout.pack(weights(cx)?, &mut packed)?;
         (packed, pack::Requant { channels: g.group_out, groups: g.groups })
     };
-    let numbers = numbers(op, cx, layout)?;
+    let numbers = numbers(op, cx, layout, kernel.iter().product())?;
     let w = cx.blob("weights", &weights);
     let (y, view) = cx.write_spatial(0)?;
     let y_view = innermost(view);
@@ -73,6 +79,7 @@ fn window(op: &ProductI8, cx: &mut LowerCx<'_>, g: &Geometry) -> Result<(), OpEr
         pads: input.pads,
         groups: g.groups,
         steps: op.requant.steps(),
+        ones: sums,
     };
     let bytes = Bytes { spec, x: input.operand, w, numbers, residual: residual.map(|r| r.operand), y };
     cx.push(if depthwise { Kernel::DepthwiseI8(bytes) } else { Kernel::ConvI8(bytes) });
@@ -86,7 +93,7 @@ fn rows(op: &ProductI8, cx: &mut LowerCx<'_>, m: usize, k: usize, n: usize) -> R
     let layout = pack::ConvI8 { kernel: [1; 3], in_channels: k, out_channels: n, groups: 1 };
     let mut packed = vec![0; layout.packed_len()];
     layout.pack(weights(cx)?, &mut packed)?;
-    let numbers = numbers(op, cx, pack::Requant { channels: n, groups: 1 })?;
+    let numbers = numbers(op, cx, pack::Requant { channels: n, groups: 1 }, k)?;
     let w = cx.blob("weights", &packed);
     let y = cx.write_dense(0)?;
     let y_view = View::channels_last(1, [1, 1, m], n);
@@ -100,6 +107,7 @@ fn rows(op: &ProductI8, cx: &mut LowerCx<'_>, m: usize, k: usize, n: usize) -> R
         pads: [0; 3],
         groups: 1,
         steps: op.requant.steps(),
+        ones: false,
     };
     let residual = residual.map(|r| r.operand);
     cx.push(Kernel::ConvI8(Bytes { spec, x: x.operand, w, numbers, residual, y: y.operand }));
@@ -112,19 +120,28 @@ fn weights<'a>(cx: &LowerCx<'a>) -> Result<&'a [i8], OpError> {
         .ok_or_else(|| OpError::internal("weights that are not known"))
 }
 
-/// The numbers of the requantization: the input's zero point goes into the biases.
-fn numbers(op: &ProductI8, cx: &mut LowerCx<'_>, layout: pack::Requant) -> Result<Operand, OpError> {
+/// The numbers of the requantization: the input's zero point goes into the biases. Sums are of this many `taps`.
+fn numbers(
+    op: &ProductI8,
+    cx: &mut LowerCx<'_>,
+    layout: pack::Requant,
+    taps: usize,
+) -> Result<Operand, OpError> {
     let unknown = || OpError::internal("biases or factors that are not known");
     let bias = cx.constant(2).and_then(|t| t.as_slice::<i32>()).ok_or_else(unknown)?;
     let factors = cx.constant(3).and_then(|t| t.as_slice::<f32>()).ok_or_else(unknown)?;
-    let weights = weights(cx)?;
-    let per_output = weights.len() / bias.len().max(1);
     let zero = i32::from(op.x_zero);
-    let moved = bias.iter().zip(weights.chunks(per_output.max(1))).map(|(&b, row)| {
-        let sum = row.iter().fold(0i32, |sum, &w| sum.wrapping_add(i32::from(w)));
-        b.wrapping_sub(sum.wrapping_mul(zero))
-    });
-    let moved: Vec<i32> = moved.collect();
+    let moved: Vec<i32> = if let Form::Sums { .. } = op.form {
+        bias.iter().map(|b| b.wrapping_sub((taps as i32).wrapping_mul(zero))).collect()
+    } else {
+        let weights = weights(cx)?;
+        let per_output = weights.len() / bias.len().max(1);
+        let moved = bias.iter().zip(weights.chunks(per_output.max(1))).map(|(&b, row)| {
+            let sum = row.iter().fold(0i32, |sum, &w| sum.wrapping_add(i32::from(w)));
+            b.wrapping_sub(sum.wrapping_mul(zero))
+        });
+        moved.collect()
+    };
     let mut packed = vec![0; layout.packed_len()];
     layout.pack(&moved, factors, &op.requant.tail(op.x_zero), &mut packed)?;
     Ok(cx.blob("requantization", &packed))

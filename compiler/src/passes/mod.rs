@@ -146,6 +146,7 @@ pub const FUSION: &[Stage] = &[
             &integer::unsigned::UnsignedBytes,
             // Behind the epilogues: bias and clamp stand in them.
             &integer::products::IntegerProducts,
+            &integer::averages::IntegerAverages,
             // Into the products.
             &integer::additions::IntegerAdditions,
             // Behind what products add, before the tables, which are steps of their own.

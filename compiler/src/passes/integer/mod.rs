@@ -2,6 +2,7 @@
 //! integers themselves.
 
 pub(super) mod additions;
+pub(super) mod averages;
 pub(super) mod gemm;
 pub(super) mod moves;
 pub(super) mod products;
