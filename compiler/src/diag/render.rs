@@ -61,8 +61,16 @@ impl fmt::Display for Diagnostic {
         for note in &self.notes {
             write!(f, "\n   = note: {}", multiline(note))?;
         }
-        if let Some(help) = &self.help {
-            write!(f, "\n   = help: {}", multiline(help))?;
+        match &self.help {
+            Some(help) => write!(f, "\n   = help: {}", multiline(help))?,
+            None if self.severity == Severity::Error => {
+                write!(
+                    f,
+                    "\n   = help: `edgec explain {}` says what leads to this and what to do",
+                    self.code
+                )?;
+            }
+            None => {}
         }
         Ok(())
     }
@@ -98,7 +106,7 @@ mod tests {
             ..NodeRef::default()
         };
         let text = Diagnostic::error(Code::InvalidNode, "strides are zero").at(node).to_string();
-        assert_eq!(text.lines().count(), 2, "{text}");
+        assert_eq!(text.lines().count(), 3, "{text}");
         assert!(!text.contains('\u{1b}'));
     }
 }
