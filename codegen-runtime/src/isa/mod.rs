@@ -90,6 +90,9 @@ pub trait Isa: sealed::Sealed + Copy + Send + Sync + 'static {
     /// Brings the cache line of an address, valid or not, closer; a hint only.
     #[inline(always)]
     fn prefetch(self, _p: *const f32) {}
+    /// The same, into the second-level cache only.
+    #[inline(always)]
+    fn prefetch_far(self, _p: *const f32) {}
     /// Writes 16 values.
     ///
     /// # Safety

@@ -127,6 +127,11 @@ impl Isa for V3 {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
     #[inline(always)]
+    fn prefetch_far(self, p: *const f32) {
+        // SAFETY: a hint, which touches no memory.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
+    #[inline(always)]
     unsafe fn load(self, p: *const f32) -> Self::P {
         // SAFETY: the caller promises 16 readable values; the token, the instructions.
         unsafe { [_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))] }

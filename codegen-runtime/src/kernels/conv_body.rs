@@ -79,13 +79,48 @@ impl Blocks {
 
     #[inline(always)]
     fn at(&self, index: usize) -> Block {
-        let (group, i) = (quotient(index, self.per_group), remainder(index, self.per_group));
+        // Most convolutions have one group, and divisions take their time.
+        let (group, i) = if index < self.per_group {
+            (0, index)
+        } else {
+            (quotient(index, self.per_group), remainder(index, self.per_group))
+        };
         if i < self.several {
             return Block { group, channel: i * self.q * LANES, shape: Shape::Several };
         }
         let panel = self.several * self.q + (i - self.several);
         let shape = if panel < self.panels.wide { Shape::One } else { Shape::Narrow };
         Block { group, channel: panel * LANES, shape }
+    }
+}
+
+/// What all groups of a convolution share, worked out once for all tiles.
+struct Group {
+    /// Input channels.
+    inputs: usize,
+    /// Output channels.
+    outputs: usize,
+    /// Weights of an output channel.
+    rows: usize,
+    /// Packed weights.
+    len: usize,
+    /// Channels that can be read from the zeros at the input's step.
+    chunk: usize,
+}
+
+impl Group {
+    #[inline(always)]
+    fn of(spec: &ConvSpec) -> Group {
+        let layout = weights(spec);
+        let inputs = layout.in_channels;
+        let chunk = quotient(ZEROS.len() - 1, spec.x.c_stride) + 1;
+        Group {
+            inputs,
+            outputs: layout.out_channels,
+            rows: layout.rows(),
+            len: layout.group_len(),
+            chunk: if chunk < inputs { chunk } else { inputs },
+        }
     }
 }
 
@@ -151,7 +186,8 @@ unsafe fn tiles<I: Isa, const P: usize, const S: usize, const Q: usize, K: Known
     let spec = job.spec;
     let geometry = Geometry::new(&window(spec), &spec.x, &spec.y, &spec.residual, spec.epilogue.residual);
     let pixels = geometry.pixels();
-    let blocks = Blocks::of(quotient(spec.y.channels, spec.groups), Q);
+    let of_all = Group::of(spec);
+    let blocks = Blocks::of(of_all.outputs, Q);
     let all_blocks = blocks.per_group * spec.groups;
     if pixels == 0 || all_blocks == 0 {
         return;
@@ -161,7 +197,7 @@ unsafe fn tiles<I: Isa, const P: usize, const S: usize, const Q: usize, K: Known
     let wide = full + (rest > 2 * S) as usize;
     let all_tiles = wide + if rest > 2 * S { 0 } else { rest.div_ceil(S) };
 
-    let large = weights(spec).packed_len() * size_of::<f32>() > LARGE_WEIGHTS;
+    let large = of_all.len * spec.groups * size_of::<f32>() > LARGE_WEIGHTS;
     let by_block = large && !job.ordered;
     let ((tile_0, tile_1), (block_0, block_1)) = if by_block && all_blocks >= job.part.count {
         ((0, all_tiles), job.part.share(all_blocks))
@@ -175,17 +211,19 @@ unsafe fn tiles<I: Isa, const P: usize, const S: usize, const Q: usize, K: Known
     for pass in 0..passes {
         let (first, last) = if by_block { (block_0 + pass, block_0 + pass + 1) } else { (block_0, block_1) };
         for tile in tile_0..tile_1 {
+            // The next block's weights are on their way while the first tiles use this one's.
+            let far = if tile - tile_0 < Q { Q + (tile - tile_0) } else { 0 };
             // SAFETY: tile and blocks are below their numbers; the job was proved.
             unsafe {
                 if const { wide_tiles(&K::SPEC, P, S) } && tile < wide {
                     geometry.place(tile * P, P, &mut at);
                     for block in first..last {
-                        one_block::<I, P, Q, K>(isa, job, &at, blocks.at(block));
+                        one_block::<I, P, Q, K>(isa, job, &of_all, &at, blocks.at(block), far);
                     }
                 } else if const { end_tiles(&K::SPEC, P, S) } {
                     geometry.place(full * P + (tile - wide) * S, S, &mut at_end);
                     for block in first..last {
-                        one_block::<I, S, Q, K>(isa, job, &at_end, blocks.at(block));
+                        one_block::<I, S, Q, K>(isa, job, &of_all, &at_end, blocks.at(block), far);
                     }
                 }
             }
@@ -199,18 +237,20 @@ unsafe fn tiles<I: Isa, const P: usize, const S: usize, const Q: usize, K: Known
 unsafe fn one_block<I: Isa, const P: usize, const Q: usize, K: Known<ConvSpec>>(
     isa: I,
     job: &Job,
+    of_all: &Group,
     at: &Pixels<P>,
     block: Block,
+    far: usize,
 ) {
     match block.shape {
         Shape::Several if const { several(&K::SPEC, Q) } => {
-            call::<I, P, Q, LANES, K>(isa, Tile { job, at, block, known: PhantomData })
+            call::<I, P, Q, LANES, K>(isa, Tile { job, of_all, at, block, far, known: PhantomData })
         }
         Shape::One if const { one(&K::SPEC, Q) } => {
-            call::<I, P, 1, LANES, K>(isa, Tile { job, at, block, known: PhantomData })
+            call::<I, P, 1, LANES, K>(isa, Tile { job, of_all, at, block, far, known: PhantomData })
         }
         Shape::Narrow if const { narrow(&K::SPEC) } => {
-            call::<I, P, 1, NARROW, K>(isa, Tile { job, at, block, known: PhantomData })
+            call::<I, P, 1, NARROW, K>(isa, Tile { job, of_all, at, block, far, known: PhantomData })
         }
         _ => {}
     }
@@ -229,8 +269,11 @@ fn call<I: Isa, const P: usize, const Q: usize, const L: usize, K: Known<ConvSpe
 /// Made by [`one_block`] only, of proved jobs.
 struct Tile<'a, const P: usize, const Q: usize, const L: usize, K: Known<ConvSpec>> {
     job: &'a Job<'a>,
+    of_all: &'a Group,
     at: &'a Pixels<P>,
     block: Block,
+    /// Panels from the block's first to the one that the tile asks the memory for.
+    far: usize,
     known: PhantomData<K>,
 }
 
@@ -257,24 +300,18 @@ impl<const P: usize, const Q: usize, const L: usize, K: Known<ConvSpec>> Task fo
 }
 
 impl<const P: usize, const Q: usize, const L: usize, K: Known<ConvSpec>> Tile<'_, P, Q, L, K> {
-    /// Input channels of a group.
-    #[inline(always)]
-    fn inputs(&self) -> usize {
-        quotient(self.job.spec.x.channels, self.job.spec.groups)
-    }
-
     /// First weight of the block, and the distance between its panels.
     #[inline(always)]
-    fn weights(&self, spec: &ConvSpec) -> (*const f32, usize) {
-        let layout = weights(spec);
-        let first = self.block.group * layout.group_len() + self.block.channel * layout.rows();
-        (self.job.w.wrapping_add(first), layout.rows() * LANES)
+    fn weights(&self) -> (*const f32, usize) {
+        let &Group { len, rows, .. } = self.of_all;
+        let first = self.block.group * len + self.block.channel * rows;
+        (self.job.w.wrapping_add(first), rows * LANES)
     }
 
     /// First input channel of the block's group, of which the pixel positions count.
     #[inline(always)]
     fn input(&self, spec: &ConvSpec) -> *const f32 {
-        self.job.x.wrapping_add(self.block.group * self.inputs() * spec.x.c_stride)
+        self.job.x.wrapping_add(self.block.group * self.of_all.inputs * spec.x.c_stride)
     }
 
     /// Accumulates over the taps that all pixels have inside the image.
@@ -283,8 +320,8 @@ impl<const P: usize, const Q: usize, const L: usize, K: Known<ConvSpec>> Tile<'_
     /// As for [`run`].
     #[inline(always)]
     unsafe fn uniform<I: Isa>(&self, isa: I, spec: &ConvSpec, acc: &mut [[I::P; Q]; P]) {
-        let (inputs, x, taps) = (self.inputs(), self.input(spec), &self.at.taps);
-        let (w, panel) = self.weights(spec);
+        let (inputs, x, taps) = (self.of_all.inputs, self.input(spec), &self.at.taps);
+        let (w, panel) = self.weights();
         let at: [*const f32; P] = core::array::from_fn(
             #[inline(always)]
             |p| x.wrapping_offset(self.at.x[p]),
@@ -318,11 +355,9 @@ impl<const P: usize, const Q: usize, const L: usize, K: Known<ConvSpec>> Tile<'_
     /// As for [`run`].
     #[inline(always)]
     unsafe fn mixed<I: Isa>(&self, isa: I, spec: &ConvSpec, acc: &mut [[I::P; Q]; P]) {
-        let (inputs, x, c_stride) = (self.inputs(), self.input(spec), spec.x.c_stride);
-        let (w, panel) = self.weights(spec);
+        let (inputs, x, c_stride) = (self.of_all.inputs, self.input(spec), spec.x.c_stride);
+        let (w, panel) = self.weights();
         let zeros = ZEROS.as_ptr();
-        // Channels that can be read from the zeros at the input's step.
-        let chunk = (quotient(ZEROS.len() - 1, c_stride) + 1).min(inputs);
         let [extent_d, extent_h, extent_w] = spec.x.extent;
         for kd in 0..spec.kernel[0] {
             for ky in 0..spec.kernel[1] {
@@ -353,7 +388,7 @@ impl<const P: usize, const Q: usize, const L: usize, K: Known<ConvSpec>> Tile<'_
                                 if inside[p] { here.wrapping_add(channel * c_stride) } else { zeros }
                             },
                         );
-                        let length = chunk.min(inputs - channel);
+                        let length = self.of_all.chunk.min(inputs - channel);
                         let w = w.wrapping_add(channel * L);
                         // SAFETY: each pixel's tap lies inside the image, or reads `length` channels,
                         // which is at most (255 / c_stride) + 1, from 256 zeros.
@@ -384,7 +419,9 @@ impl<const P: usize, const Q: usize, const L: usize, K: Known<ConvSpec>> Tile<'_
     ) {
         let (mut sum, at) = (*acc, *at);
         let (mut w, mut offset) = (w, offset);
+        let far = self.far * panel;
         for _ in 0..length {
+            isa.prefetch_far(w.wrapping_add(far));
             // SAFETY: the caller's promise.
             unsafe {
                 let rows: [I::P; Q] = core::array::from_fn(
@@ -414,7 +451,7 @@ impl<const P: usize, const Q: usize, const L: usize, K: Known<ConvSpec>> Tile<'_
     #[inline(always)]
     unsafe fn store<I: Isa>(&self, isa: I, spec: &ConvSpec, acc: &[[I::P; Q]; P]) {
         let epilogue = &spec.epilogue;
-        let outputs = quotient(spec.y.channels, spec.groups);
+        let outputs = self.of_all.outputs;
         let channel = self.block.group * outputs + self.block.channel;
         let vectors = self
             .job

@@ -83,6 +83,8 @@ struct Place {
     row: usize,
     /// First panel.
     panel: usize,
+    /// Panels from there to the one that a tile asks the memory for.
+    far: usize,
     /// First elements of the batch.
     a: *const f32,
     w: *const f32,
@@ -97,6 +99,7 @@ impl Place {
         Place {
             row: 0,
             panel: 0,
+            far: 0,
             a: job.a.wrapping_add(spec.a_offset + batch * spec.a_batch),
             w: job.w.wrapping_add(batch * spec.w_batch),
             residual: job.residual.wrapping_add(spec.r_offset + batch * spec.r_batch),
@@ -134,13 +137,15 @@ unsafe fn tiles<I: Isa, const R: usize, const S: usize, const Q: usize, K: Known
         for i in 0..inner {
             let (tile, block) = if by_block { (i, remainder(at, outer)) } else { (remainder(at, outer), i) };
             let panel = block * Q;
+            // The next block is on its way while the first tiles use this one.
+            let far = if tile < Q { Q + tile } else { 0 };
             // SAFETY: tile and block are below their numbers, so their rows and panels exist.
             unsafe {
                 if const { wide_tiles(&K::SPEC, R, S) } && tile < wide {
-                    let place = Place { row: tile * R, panel, ..place };
+                    let place = Place { row: tile * R, panel, far, ..place };
                     one_block::<I, R, Q, K>(isa, job, place, panels);
                 } else if const { end_tiles(&K::SPEC, R, S) } {
-                    let place = Place { row: full * R + (tile - wide) * S, panel, ..place };
+                    let place = Place { row: full * R + (tile - wide) * S, panel, far, ..place };
                     one_block::<I, S, Q, K>(isa, job, place, panels);
                 }
             }
@@ -196,8 +201,10 @@ impl<const R: usize, const Q: usize, K: Known<MatMulSpec>> Task for Tile<'_, R, 
             },
         );
         let mut w = place.w.wrapping_add(place.panel * panel);
+        let far = place.far * panel;
         let mut sum = [[isa.zero(); Q]; R];
         for k in 0..spec.k {
+            isa.prefetch_far(w.wrapping_add(far));
             // SAFETY: every row has k values, every panel k times 16, by the job's proof.
             unsafe {
                 let columns: [I::P; Q] = core::array::from_fn(

@@ -1,13 +1,14 @@
-//! Conv → kernel steps: `Kernel::Conv`, `Kernel::Depthwise`, or loop nests where the element type or
+//! Conv → kernel steps: `Kernel::Conv`, `Kernel::Depthwise`, `Kernel::MatMul` for a single pixel, or loop nests where the element type or
 //! the number of axes is none of theirs.
 
 use super::OpError;
 use super::conv::{Conv, Geometry, OWN_OPERANDS};
 use super::fused::{Activation, Fused, Residual};
 use super::nest::{
-    access, mul, pad, push, read, read_optional, read_residual, read_spatial, signed, single, vector_stride,
-    window_strides, write_spatial,
+    Staged, access, mul, pad, push, read, read_optional, read_residual, read_spatial, signed, single,
+    vector_stride, window_strides, write_spatial,
 };
+use super::number::Number;
 use super::typed::{compute_dtype, literal};
 use super::winograd;
 
@@ -16,9 +17,9 @@ use super::window::Taps;
 use crate::ir::DType;
 use crate::kernel::expr::{Expr, ReduceOp};
 use crate::kernel::loops::{Reduction, Store};
-use crate::kernel::spec::{ConvSpec, DepthwiseSpec, Epilogue, Scale};
-use crate::kernel::{EpilogueOperands, Kernel, Nest};
-use crate::schedule::{LowerCx, SpatialNeed, TensorView};
+use crate::kernel::spec::{ConvSpec, DepthwiseSpec, Epilogue, MatMulSpec, Scale, View};
+use crate::kernel::{EpilogueOperands, Kernel, Nest, Operand};
+use crate::schedule::{LowerCx, Spatial, SpatialNeed, TensorView};
 use edgec_runtime::pack;
 
 /// A first convolution of at most this many channels reads planar input directly: widening a colour
@@ -53,6 +54,15 @@ pub(super) fn lower(op: &Conv, cx: &mut LowerCx<'_>) -> Result<(), OpError> {
         planar: g.groups == 1 && g.group_in <= PLANAR_CHANNELS,
     };
     let input = read_spatial(cx, 0, need)?;
+    let residual = match op.fused.residual {
+        Residual::None => None,
+        Residual::Before | Residual::After => Some(read_residual(cx, OWN_OPERANDS)?),
+    };
+    let output = write_spatial(cx, 0)?;
+    let views = [Some(&input.view), Some(&output.view), residual.as_ref().map(|r| &r.1)];
+    if cx.constant(1).is_some() && single_pixel(&g, kernel, &views) {
+        return rows(op, cx, &g, &input, residual, output);
+    }
     let weights = panel::conv(
         cx,
         1,
@@ -68,11 +78,6 @@ pub(super) fn lower(op: &Conv, cx: &mut LowerCx<'_>) -> Result<(), OpError> {
         pack::Vector { channels: g.group_out, groups: g.groups }
     };
     let (epilogue, mut operands) = epilogue(cx, &op.fused, vectors, 2, OWN_OPERANDS)?;
-    let residual = match op.fused.residual {
-        Residual::None => None,
-        Residual::Before | Residual::After => Some(read_residual(cx, OWN_OPERANDS)?),
-    };
-    let output = write_spatial(cx, 0)?;
     operands.residual = residual.map(|(operand, _)| operand);
     let residual = residual.map_or(output.view, |(_, view)| view);
     let (stride, dilation) = (axes(&g.taps.strides, 1)?, axes(&g.taps.dilations, 1)?);
@@ -97,6 +102,59 @@ pub(super) fn lower(op: &Conv, cx: &mut LowerCx<'_>) -> Result<(), OpError> {
         }
     });
     output.finish(cx)
+}
+
+/// Whether a convolution is the product of one row of channels for each image with its weights.
+fn single_pixel(g: &Geometry, kernel: [usize; 3], views: &[Option<&View>]) -> bool {
+    let row = |view: &View| view.extent == [1; 3] && (view.c_stride == 1 || view.channels == 1);
+    g.groups == 1 && kernel == [1; 3] && views.iter().flatten().all(|view| row(view))
+}
+
+/// A convolution of one pixel with known weights, as in squeeze-and-excite: a matrix product, which streams its weights.
+fn rows(
+    op: &Conv,
+    cx: &mut LowerCx<'_>,
+    g: &Geometry,
+    x: &Spatial,
+    residual: Option<(Operand, View)>,
+    y: Staged<View>,
+) -> Result<(), OpError> {
+    let layout = pack::Gemm { k: g.group_in, n: g.group_out };
+    let known = cx.constant(1).ok_or_else(|| OpError::internal("weights of one pixel are not known"))?;
+    let plain = f32::load(known)?;
+    let turned: Vec<f32> =
+        (0..layout.k).flat_map(|k| plain.iter().skip(k).step_by(layout.k).copied()).collect();
+    let mut packed = vec![0f32; layout.packed_len()];
+    layout.pack(&turned, &mut packed)?;
+    let w = cx.blob("weights", &packed);
+    let vectors = pack::Vector { channels: g.group_out, groups: 1 };
+    let (epilogue, mut operands) = epilogue(cx, &op.fused, vectors, 2, OWN_OPERANDS)?;
+    operands.residual = residual.map(|(operand, _)| operand);
+    let addend = residual.map(|(_, view)| view);
+    cx.push(Kernel::MatMul {
+        spec: MatMulSpec {
+            batch: 1,
+            m: g.batch,
+            n: layout.n,
+            k: layout.k,
+            a_offset: x.view.offset,
+            a_stride: x.view.n_stride,
+            a_batch: 0,
+            w_batch: 0,
+            y_offset: y.view.offset,
+            y_stride: y.view.n_stride,
+            y_batch: 0,
+            r_offset: addend.map_or(0, |r| r.offset),
+            r_stride: addend.map_or(0, |r| r.n_stride),
+            r_batch: 0,
+            epilogue,
+        },
+        a: x.operand,
+        w,
+        epilogue: operands,
+        y: y.operand,
+    });
+    y.finish(cx)
 }
 
 /// The epilogue of a fused operator and its vectors: bias at operand `bias`, slopes behind the

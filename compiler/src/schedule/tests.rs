@@ -80,6 +80,27 @@ fn one_conversion_serves_all_readers() {
 }
 
 #[test]
+fn a_convolution_of_one_pixel_is_a_product_of_rows() {
+    let mut net = Net::new();
+    let x = net.input(&[2, 24, 5, 5]);
+    let a = net.op("GlobalAveragePool", &[x], &[]);
+    let b = net.conv(a, 6, 1, 1, 0);
+    let c = net.conv(b, 24, 1, 1, 0);
+    net.output(c);
+    let s = lowered(&net);
+    let products: Vec<_> = s
+        .steps
+        .iter()
+        .filter_map(|step| match &step.kernel {
+            Kernel::MatMul { spec, .. } => Some([spec.m, spec.k, spec.n, spec.a_stride, spec.y_stride]),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(products, [[2, 24, 6, 24, 6], [2, 6, 24, 6, 24]]);
+    assert_eq!(s.steps.iter().filter(|step| step.kernel.family() == "Conv").count(), 0);
+}
+
+#[test]
 fn one_dimensional_signals_are_spatial_too() {
     let mut net = Net::new();
     let x = net.input(&[1, 1, 32]);
