@@ -9,6 +9,7 @@ pub mod attention;
 pub mod axis_norm;
 pub mod batch_norm;
 pub mod binary;
+pub mod binary_i8;
 pub mod bit_cast;
 pub mod branch;
 pub mod byte_table;
@@ -116,6 +117,7 @@ pub mod shape;
 mod skip_norm;
 pub mod slice;
 pub mod softmax;
+pub mod softmax_i8;
 pub mod space;
 pub mod split;
 mod squared_distance;
@@ -219,12 +221,14 @@ define_ops! {
         Where => where_::Where,
     }
     internal {
+        BinaryI8 => binary_i8::BinaryI8,
         Branch => branch::Branch,
         ByteTable => byte_table::ByteTable,
         Custom => custom::Custom,
         Elementwise => elementwise::Elementwise,
         Loop => loop_::Loop,
         ProductI8 => product_i8::ProductI8,
+        SoftmaxI8 => softmax_i8::SoftmaxI8,
     }
     composite {
         contrib_attention::ContribAttention,

@@ -89,7 +89,7 @@ impl Addend {
     }
 
     /// Both multipliers with the power of two: high parts, low parts.
-    fn factors(&self) -> [[f32; 2]; 2] {
+    pub(super) fn factors(&self) -> [[f32; 2]; 2] {
         let unit = libm::exp2(-f64::from(self.shift));
         let high = [self.own, self.other].map(|v| (f64::from(v) * unit) as f32);
         [high, [self.own_low, self.other_low].map(|v| (f64::from(v) * unit / LOW) as f32)]

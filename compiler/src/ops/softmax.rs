@@ -63,7 +63,7 @@ impl OnnxOp for Softmax {
 
 impl Softmax {
     /// The axes that form a slice.
-    fn axes(&self, shape: &[usize]) -> Result<Vec<usize>, OpError> {
+    pub fn axes(&self, shape: &[usize]) -> Result<Vec<usize>, OpError> {
         let rank = shape.len();
         // The matrix may be split behind the last axis: slices of one element.
         if self.flatten && usize::try_from(self.axis) == Ok(rank) {

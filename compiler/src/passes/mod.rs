@@ -146,11 +146,14 @@ pub const FUSION: &[Stage] = &[
             &integer::unsigned::UnsignedBytes,
             // Behind the epilogues: bias and clamp stand in them.
             &integer::products::IntegerProducts,
+            &integer::requantized::IntegerRequantized,
             &integer::averages::IntegerAverages,
+            &integer::softmax::IntegerSoftmax,
             // Into the products.
             &integer::additions::IntegerAdditions,
             // Behind what products add, before the tables, which are steps of their own.
             &integer::rescales::IntegerRescales,
+            &integer::binaries::IntegerBinaries,
             &integer::tables::IntegerTables,
             &dead_code::DeadCode,
         ],

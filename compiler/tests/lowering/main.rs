@@ -1,6 +1,7 @@
 //! Lowering against the reference: operators as the frontend imports them, lowered with known and with
 //! run-time operands, in planar and channels-last memory, and simulated step by step.
 
+mod bytes;
 mod simulate;
 
 use edgec::ir::{DType, Graph, Origin, Shape, Tensor, ValueId, bf16, f16};

@@ -574,7 +574,11 @@ fn eval(e: &Expr, reads: &[Val], accs: &[Val], index: &[usize]) -> Val {
             })
         }
         Expr::Quantize { to, value, zero } => {
-            let (bits, zero) = (8 * to.size() as u32 - 1, go(zero).f());
+            let zero = match go(zero) {
+                Val::I(zero) => zero as f64,
+                other => other.f(),
+            };
+            let bits = 8 * to.size() as u32 - 1;
             let lowest = if to.is_signed_int() { -f64::from(1u32 << bits) } else { 0.0 };
             let rounded = go(value).f().round_ties_even() + zero;
             Val::I(rounded.clamp(lowest, lowest + f64::from(2u32 << bits) - 1.0) as i64)

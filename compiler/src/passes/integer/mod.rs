@@ -3,11 +3,14 @@
 
 pub(super) mod additions;
 pub(super) mod averages;
+pub(super) mod binaries;
 pub(super) mod gemm;
 pub(super) mod moves;
 pub(super) mod products;
 pub(super) mod remains;
+pub(super) mod requantized;
 pub(super) mod rescales;
+pub(super) mod softmax;
 pub(super) mod tables;
 pub(super) mod unsigned;
 

@@ -1,7 +1,7 @@
 //! Activations become unsigned bytes, which products of bytes take.
 //!
-//! - Pattern: a value of signed bytes that QuantizeLinear or a move makes, or that the caller gives, and that only
-//!   DequantizeLinear and moves read.
+//! - Pattern: a value of signed bytes that QuantizeLinear, a requantization or a move makes, or that the caller gives, and
+//!   that only DequantizeLinear, products of integers and moves read.
 //! - Result: the same value as unsigned bytes, 128 higher, with zero points 128 higher; what the caller gives is
 //!   converted once.
 //! - Precondition: zero points are known, one for the whole tensor; the value is no model output.
@@ -59,6 +59,9 @@ fn chosen(graph: &Graph) -> BTreeSet<ValueId> {
                 && n.inputs.iter().flatten().filter(|&&i| i == v).count() == 1
                 && match &n.op {
                     OpKind::Dequantize(_) => Steps::of(graph, n).is_some(),
+                    OpKind::ConvInteger(_) | OpKind::MatMulInteger(_) => {
+                        input(n, 2).is_none() || constant(graph, n, 2).and_then(single).is_some()
+                    }
                     op => can_move(graph, id, op),
                 }
         })
@@ -67,6 +70,7 @@ fn chosen(graph: &Graph) -> BTreeSet<ValueId> {
     let made = graph.nodes().filter_map(|(id, n)| {
         let can = match &n.op {
             OpKind::Quantize(_) => Steps::of(graph, n).is_some() && input(n, 2).is_some(),
+            OpKind::Requantize(_) => constant(graph, n, 2).and_then(single).is_some(),
             op => can_move(graph, &id, op),
         };
         output(n).filter(|_| can)
@@ -112,8 +116,10 @@ fn shift(graph: &mut Graph, id: NodeId, chosen: &BTreeSet<ValueId>) {
     let Some(node) = graph.node(id) else { return };
     let touches = |v: Option<ValueId>| v.is_some_and(|v| chosen.contains(&v));
     let (moved, slot) = match &node.op {
-        OpKind::Dequantize(_) => (touches(input(node, 0)), true),
-        OpKind::Quantize(_) => (touches(output(node)), true),
+        OpKind::Dequantize(_) | OpKind::ConvInteger(_) | OpKind::MatMulInteger(_) => {
+            (touches(input(node, 0)), true)
+        }
+        OpKind::Quantize(_) | OpKind::Requantize(_) => (touches(output(node)), true),
         OpKind::Pad(pad) => (touches(output(node)), pad.mode == PadMode::Constant),
         _ => (false, false),
     };
