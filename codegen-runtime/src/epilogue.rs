@@ -10,6 +10,11 @@ use crate::math::formula::{self, Lanes};
 use crate::operand::{Operand, Space};
 use crate::spec::{Activation, Epilogue, Residual, Scale};
 
+mod activation;
+
+pub(crate) use activation::{ActivationOf, Cheap, activate, gate, known_curve, sloped};
+use activation::{AnyActivation, Clamp, KnownActivation, for_activation};
+
 /// Addresses of an epilogue's vectors, each padded to whole panels; dangling where absent.
 #[derive(Clone, Copy)]
 pub(crate) struct Vectors {
@@ -72,116 +77,6 @@ where
     }
 }
 
-/// An activation that is two comparisons at most: `min(max(x, lo), hi)`, NaN kept.
-#[derive(Clone, Copy)]
-pub(crate) struct Clamp {
-    lo: f32,
-    hi: f32,
-}
-
-impl Clamp {
-    /// The activation as a clamp, if it is one.
-    #[inline(always)]
-    pub(crate) const fn of(activation: Activation) -> Option<Clamp> {
-        match activation {
-            Activation::None => Some(Clamp { lo: f32::NEG_INFINITY, hi: f32::INFINITY }),
-            Activation::Relu => Some(Clamp { lo: 0.0, hi: f32::INFINITY }),
-            Activation::Clip { lo, hi } => Some(Clamp { lo, hi }),
-            _ => None,
-        }
-    }
-
-    /// Clamps 16 values.
-    #[inline(always)]
-    pub(crate) fn apply<I: Isa>(self, isa: I, v: I::P) -> I::P {
-        // The second argument comes back where either is NaN.
-        isa.min(isa.splat(self.hi), isa.max(isa.splat(self.lo), v))
-    }
-}
-
-/// An activation of a few instructions, which tiles apply in registers.
-#[derive(Clone, Copy)]
-pub(crate) enum Cheap {
-    Clamp(Clamp),
-    /// `clip(alpha·x + beta, 0, 1)`, times `x` if so.
-    Gate {
-        alpha: f32,
-        beta: f32,
-        times: bool,
-    },
-    /// `x < 0 ? slope·x : x`, with one slope or one per channel.
-    Slope {
-        of_all: Option<f32>,
-    },
-}
-
-impl Cheap {
-    /// The activation as one of these, if it is.
-    #[inline(always)]
-    pub(crate) const fn of(activation: Activation) -> Option<Cheap> {
-        if let Some(clamp) = Clamp::of(activation) {
-            return Some(Cheap::Clamp(clamp));
-        }
-        match activation {
-            Activation::HardSigmoid { alpha, beta } => Some(Cheap::Gate { alpha, beta, times: false }),
-            Activation::HardSwish => Some(Cheap::Gate { alpha: 1.0 / 6.0, beta: 0.5, times: true }),
-            Activation::LeakyRelu { alpha } => Some(Cheap::Slope { of_all: Some(alpha) }),
-            Activation::PRelu => Some(Cheap::Slope { of_all: None }),
-            _ => None,
-        }
-    }
-}
-
-/// `clip(alpha·v + beta, 0, 1)`, times `v` if so.
-#[inline(always)]
-pub(crate) fn gate<I: Isa>(isa: I, alpha: f32, beta: f32, times: bool, v: I::P) -> I::P {
-    let gate = Clamp { lo: 0.0, hi: 1.0 }.apply(isa, isa.fmadd(isa.splat(alpha), v, isa.splat(beta)));
-    if times { isa.mul(v, gate) } else { gate }
-}
-
-/// `v < 0 ? slope·v : v`.
-#[inline(always)]
-pub(crate) fn sloped<I: Isa>(isa: I, slope: I::P, v: I::P) -> I::P {
-    isa.select(isa.lt(v, isa.zero()), isa.mul(slope, v), v)
-}
-
-/// Calls `$with!(|v, slope| …)` with the curve of an activation: an expression for each, so that what calls it
-/// has a loop for each.
-macro_rules! for_activation {
-    ($isa:ident, $activation:expr, $with:ident) => {
-        match $activation {
-            Activation::None => $with!(v, _slope, v),
-            Activation::Relu => $with!(v, _slope, Clamp { lo: 0.0, hi: f32::INFINITY }.apply($isa, v)),
-            Activation::Clip { lo, hi } => $with!(v, _slope, Clamp { lo, hi }.apply($isa, v)),
-            Activation::LeakyRelu { alpha } => $with!(v, _slope, sloped($isa, $isa.splat(alpha), v)),
-            Activation::PRelu => $with!(v, slope, sloped($isa, slope, v)),
-            Activation::HardSigmoid { alpha, beta } => {
-                $with!(v, _slope, gate($isa, alpha, beta, false, v))
-            }
-            Activation::HardSwish => $with!(v, _slope, gate($isa, 1.0 / 6.0, 0.5, true, v)),
-            Activation::Sigmoid => $with!(v, _slope, formula::sigmoid(Lanes::new($isa, v)).v),
-            Activation::Swish { alpha } => $with!(v, _slope, formula::swish(Lanes::new($isa, v), alpha).v),
-            Activation::Tanh => $with!(v, _slope, formula::tanh(Lanes::new($isa, v)).v),
-            Activation::Gelu => $with!(v, _slope, formula::gelu(Lanes::new($isa, v)).v),
-            Activation::GeluTanh => $with!(v, _slope, formula::gelu_tanh(Lanes::new($isa, v)).v),
-            Activation::Elu { alpha } => $with!(v, _slope, formula::elu(Lanes::new($isa, v), alpha).v),
-            Activation::Softplus => $with!(v, _slope, formula::softplus(Lanes::new($isa, v)).v),
-        }
-    };
-}
-
-/// Applies an activation to 16 values; `slope` is for [`Activation::PRelu`].
-#[inline(always)]
-pub(crate) fn activate<I: Isa>(isa: I, activation: Activation, v: I::P, slope: I::P) -> I::P {
-    macro_rules! value {
-        ($v:ident, $slope:ident, $curve:expr) => {{
-            let ($v, $slope) = (v, slope);
-            $curve
-        }};
-    }
-    for_activation!(isa, activation, value)
-}
-
 /// Where a register tile goes: some channels of some pixels.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows<'a> {
@@ -215,6 +110,29 @@ impl Rows<'_> {
         y_rows: &[usize; P],
         r_rows: &[usize; P],
     ) {
+        // SAFETY: passed on.
+        unsafe { self.store_known::<I, P, Q, L, AnyActivation>(isa, acc, count, y_rows, r_rows) }
+    }
+
+    /// The same for an activation that may be known: SiLU and GELU are then applied in registers too.
+    ///
+    /// # Safety
+    /// As for [`Rows::store`].
+    #[inline(always)]
+    pub(crate) unsafe fn store_known<
+        I: Isa,
+        const P: usize,
+        const Q: usize,
+        const L: usize,
+        A: KnownActivation,
+    >(
+        self,
+        isa: I,
+        acc: &[[I::P; Q]; P],
+        count: usize,
+        y_rows: &[usize; P],
+        r_rows: &[usize; P],
+    ) {
         // A copy, so that the caller's accumulators stay in registers: loops over this one are not always
         // unrolled, and an array that is indexed by a variable lives in memory all its life.
         let mut copy = *acc;
@@ -230,9 +148,9 @@ impl Rows<'_> {
             && self.y_step == 1
             && (!before || self.r_step == 1)
             && !matches!(epilogue.residual, Residual::After);
-        if let (true, Some(cheap)) = (plain, Cheap::of(epilogue.activation)) {
+        if let (true, Some(cheap)) = (plain, Cheap::of_known::<A>(epilogue.activation)) {
             // SAFETY: the tile is a plain one; the rest is the caller's promise.
-            unsafe { self.in_registers::<I, P, Q, L>(isa, &acc, count, y_rows, r_rows, cheap) }
+            unsafe { self.in_registers::<I, P, Q, L, A>(isa, &acc, count, y_rows, r_rows, cheap) }
             return;
         }
         let mut tile = [[core::mem::MaybeUninit::<[f32; LANES]>::uninit(); Q]; P];
@@ -266,7 +184,7 @@ impl Rows<'_> {
     /// # Safety
     /// As for [`Rows::store`].
     #[inline(always)]
-    unsafe fn in_registers<I: Isa, const P: usize, const Q: usize, const L: usize>(
+    unsafe fn in_registers<I: Isa, const P: usize, const Q: usize, const L: usize, A: KnownActivation>(
         self,
         isa: I,
         acc: &[[I::P; Q]; P],
@@ -307,6 +225,12 @@ impl Rows<'_> {
         match cheap {
             Cheap::Clamp(clamp) => each!(c, v, clamp.apply(isa, v),),
             Cheap::Gate { alpha, beta, times } => each!(c, v, gate(isa, alpha, beta, times, v),),
+            Cheap::Curve => {
+                // Without a curve that is known there is nothing to compile.
+                if const { A::ACTIVATION.is_some() } {
+                    each!(c, v, known_curve::<I, A>(isa, v),)
+                }
+            }
             Cheap::Slope { of_all } => each!(
                 c,
                 v,

@@ -2,7 +2,7 @@
 
 use core::marker::PhantomData;
 
-use crate::epilogue::Rows;
+use crate::epilogue::{ActivationOf, Rows};
 use crate::isa::{Isa, LANES, Level, Task};
 use crate::kernels::conv::{Job, weights, window};
 use crate::kernels::layer::Known;
@@ -471,6 +471,10 @@ impl<const P: usize, const Q: usize, const L: usize, K: Known<ConvSpec>> Tile<'_
         };
         // SAFETY: pixels below `count` and these channels lie inside the views; the vectors are
         // padded to 16.
-        unsafe { rows.store::<I, P, Q, L>(isa, acc, self.at.count, &self.at.y, &self.at.residual) }
+        unsafe {
+            type Activation<K> = ActivationOf<ConvSpec, K>;
+            let at = self.at;
+            rows.store_known::<I, P, Q, L, Activation<K>>(isa, acc, at.count, &at.y, &at.residual)
+        }
     }
 }

@@ -7,7 +7,7 @@ use super::*;
 use crate::kernels::testing::{EachLevel, Random, coordinates, each_level, element, epilogue, plain};
 use crate::mem::Arena;
 use crate::operand::{Absent, Const, Slot};
-use crate::spec::{Epilogue, Residual, View};
+use crate::spec::{Activation, Epilogue, Residual, View};
 
 struct Case {
     spec: ConvSpec,
@@ -231,6 +231,17 @@ impl<
     };
 }
 
+/// Another shape with SiLU or GELU, which own code applies in registers.
+struct Curved<S, const GELU: bool>(core::marker::PhantomData<S>);
+
+impl<S: Shape<ConvSpec>, const GELU: bool> Shape<ConvSpec> for Curved<S, GELU> {
+    const SPEC: ConvSpec = {
+        let mut spec = S::SPEC;
+        spec.epilogue.activation = if GELU { Activation::Gelu } else { Activation::Swish { alpha: 1.5 } };
+        spec
+    };
+}
+
 #[test]
 fn own_code_computes_the_same() {
     fn check<S: Shape<ConvSpec>>() {
@@ -246,6 +257,12 @@ fn own_code_computes_the_same() {
     check::<Fixed<5, 17, 16, 3, 1, false>>();
     check::<Fixed<1, 20, 33, 1, 1, false>>();
     check::<Fixed<8, 1, 8, 5, 1, true>>();
+    check::<Curved<Fixed<14, 5, 32, 1, 1, false>, false>>();
+    check::<Curved<Fixed<14, 5, 32, 1, 1, false>, true>>();
+    check::<Curved<Fixed<7, 3, 40, 1, 1, false>, false>>();
+    check::<Curved<Fixed<7, 3, 40, 1, 1, false>, true>>();
+    check::<Curved<Fixed<6, 2, 17, 3, 1, true>, false>>();
+    check::<Curved<Fixed<6, 2, 17, 3, 1, true>, true>>();
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The body of depthwise convolutions: tiles of pixels by one panel of channels.
 
-use crate::epilogue::Rows;
+use crate::epilogue::{ActivationOf, Rows};
 use crate::isa::{Isa, LANES, Level};
 use crate::kernels::depthwise::{Job, weights, window};
 use crate::kernels::layer::Known;
@@ -146,7 +146,13 @@ unsafe fn one_panel<I: Isa, const P: usize, const L: usize, K: Known<DepthwiseSp
             residual: job.residual.wrapping_add(channel * spec.residual.c_stride),
             r_step: spec.residual.c_stride,
         };
-        rows.store::<I, P, 1, L>(isa, &acc, at.count, &at.y, &at.residual);
+        rows.store_known::<I, P, 1, L, ActivationOf<DepthwiseSpec, K>>(
+            isa,
+            &acc,
+            at.count,
+            &at.y,
+            &at.residual,
+        );
     }
 }
 

@@ -5,7 +5,7 @@ use std::vec::Vec;
 
 use super::*;
 use crate::kernels::testing::{EachLevel, Random, coordinates, each_level, element, epilogue, plain};
-use crate::spec::{Residual, View};
+use crate::spec::{Activation, Residual, View};
 
 struct Case {
     spec: DepthwiseSpec,
@@ -194,6 +194,17 @@ impl<const SIZE: usize, const C: usize, const MULTIPLIER: usize, const KERNEL: u
     };
 }
 
+/// Another shape with SiLU or GELU, which own code applies in registers.
+struct Curved<S, const GELU: bool>(core::marker::PhantomData<S>);
+
+impl<S: Shape<DepthwiseSpec>, const GELU: bool> Shape<DepthwiseSpec> for Curved<S, GELU> {
+    const SPEC: DepthwiseSpec = {
+        let mut spec = S::SPEC;
+        spec.epilogue.activation = if GELU { Activation::Gelu } else { Activation::Swish { alpha: 1.5 } };
+        spec
+    };
+}
+
 #[test]
 fn own_code_computes_the_same() {
     fn check<S: Shape<DepthwiseSpec>>() {
@@ -205,6 +216,10 @@ fn own_code_computes_the_same() {
     check::<Fixed<2, 5, 1, 3, 1>>();
     check::<Fixed<6, 8, 3, 3, 1>>();
     check::<Fixed<4, 40, 1, 1, 1>>();
+    check::<Curved<Fixed<9, 24, 1, 3, 2>, false>>();
+    check::<Curved<Fixed<9, 24, 1, 3, 2>, true>>();
+    check::<Curved<Fixed<5, 33, 1, 5, 1>, false>>();
+    check::<Curved<Fixed<5, 33, 1, 5, 1>, true>>();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use core::marker::PhantomData;
 
-use crate::epilogue::{Cheap, Finish, Shared, gate, sloped};
+use crate::epilogue::{ActivationOf, Cheap, Finish, Shared, gate, known_curve, sloped};
 use crate::isa::{Isa, LANES, Level, Task};
 use crate::kernels::layer::Known;
 use crate::kernels::matmul::{Job, weights};
@@ -390,7 +390,7 @@ unsafe fn store<I: Isa, const R: usize, const Q: usize, K: Known<MatMulSpec>>(
     // SAFETY: rows below `count` and these columns lie inside the output, and inside the residual
     // if there is one; the vectors are padded to 16; the accumulators' copy has R rows of Q·16.
     unsafe {
-        if let Some(cheap) = Cheap::of(epilogue.activation) {
+        if let Some(cheap) = Cheap::of_known::<ActivationOf<MatMulSpec, K>>(epilogue.activation) {
             // A loop for each, with the accumulators in registers: no closures, which would take their address.
             macro_rules! each {
                 ($v:ident, $q:ident, $curve:expr, $($let:tt)*) => {
@@ -421,6 +421,12 @@ unsafe fn store<I: Isa, const R: usize, const Q: usize, K: Known<MatMulSpec>>(
             match cheap {
                 Cheap::Clamp(clamp) => each!(v, q, clamp.apply(isa, v),),
                 Cheap::Gate { alpha, beta, times } => each!(v, q, gate(isa, alpha, beta, times, v),),
+                Cheap::Curve => {
+                    // Without a curve that is known there is nothing to compile.
+                    if const { K::SPEC.is_some() } {
+                        each!(v, q, known_curve::<I, ActivationOf<MatMulSpec, K>>(isa, v),)
+                    }
+                }
                 Cheap::Slope { of_all } => each!(
                     v,
                     q,

@@ -194,6 +194,17 @@ impl<const M: usize, const N: usize, const K: usize> Shape<MatMulSpec> for Fixed
     };
 }
 
+/// Another shape with SiLU or GELU, which own code applies in registers.
+struct Curved<S, const GELU: bool>(core::marker::PhantomData<S>);
+
+impl<S: Shape<MatMulSpec>, const GELU: bool> Shape<MatMulSpec> for Curved<S, GELU> {
+    const SPEC: MatMulSpec = {
+        let mut spec = S::SPEC;
+        spec.epilogue.activation = if GELU { Activation::Gelu } else { Activation::Swish { alpha: 1.5 } };
+        spec
+    };
+}
+
 #[test]
 fn own_code_computes_the_same() {
     fn check<S: Shape<MatMulSpec>>() {
@@ -206,6 +217,12 @@ fn own_code_computes_the_same() {
     check::<Fixed<3, 17, 9>>();
     check::<Fixed<1, 150, 20>>();
     check::<Fixed<1, 10, 33>>();
+    check::<Curved<Fixed<15, 40, 7>, false>>();
+    check::<Curved<Fixed<15, 40, 7>, true>>();
+    check::<Curved<Fixed<26, 32, 3>, false>>();
+    check::<Curved<Fixed<26, 32, 3>, true>>();
+    check::<Curved<Fixed<1, 150, 20>, false>>();
+    check::<Curved<Fixed<1, 150, 20>, true>>();
 }
 
 #[test]
