@@ -161,6 +161,7 @@ impl Compiled {
         shown.meta.renames.clear();
         shown.meta.samples.clear();
         shown.meta.states.clear();
+        shown.graph.tables.clear();
         Ok(shown)
     }
 

@@ -497,6 +497,7 @@ fn unit(case: &Case) -> (Schedule, Plan, Meta) {
         shape: vec![case.buffers[b].1],
         layout: "",
         operand: Operand::Buffer(BufferId(b as u32)),
+        table: None,
     };
     let schedule = Schedule {
         name: case.name.into(),

@@ -1,6 +1,7 @@
 //! `edgec build`.
 
 use super::args::{BuildArgs, parse_runtime};
+use super::cases::positions;
 use super::data::{CaseInfo, sample_sets};
 use super::quantize::{self, MethodArgs};
 use super::{manifest, remark};
@@ -8,6 +9,7 @@ use crate::config::{Config, ModelConfig, Source};
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::emit;
 use crate::interp;
+use crate::ir::Table;
 use crate::pipeline::{self, Compiled};
 use std::path::{Path, PathBuf};
 
@@ -144,7 +146,14 @@ fn add_samples(model: &ModelConfig, compiled: &mut Compiled, data: Option<&Path>
             .map(|(i, _)| set.inputs.get(i).cloned().flatten())
             .collect();
         let expected: Option<Vec<_>> = set.outputs.iter().cloned().collect();
-        let (Some(inputs), Some(mut outputs)) = (given, expected) else { continue };
+        let (Some(inputs), Some(outputs)) = (given, expected) else { continue };
+        let graph = &compiled.graph;
+        let texts = |name: &str| graph.tables.get(name).and_then(Table::texts);
+        let names = graph.inputs.iter().map(|&v| graph.value(v).name.as_str());
+        let inputs: Vec<_> = inputs.into_iter().zip(names).map(|(t, n)| positions(t, texts(n))).collect();
+        let names = graph.outputs.iter().map(|(n, _)| n.as_str());
+        let mut outputs: Vec<_> =
+            outputs.into_iter().zip(names).map(|(t, n)| positions(t, texts(n))).collect();
         // A sample of other shapes belongs to other options.
         let fits = inputs.iter().zip(&compiled.graph.inputs).all(|(t, &v)| {
             let value = compiled.graph.value(v);

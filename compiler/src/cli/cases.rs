@@ -4,7 +4,7 @@ use super::args::VerifyArgs;
 use super::data::{CaseInfo, SampleSet, sample_sets};
 use crate::config::{Config, ModelConfig};
 use crate::diag::{Code, Diagnostic, Diagnostics};
-use crate::ir::{DType, Tensor};
+use crate::ir::{DType, Data, Table, Tensor};
 use crate::pipeline::{self, Compiled};
 use std::path::{Path, PathBuf};
 
@@ -77,6 +77,9 @@ pub struct Ready<'a> {
     pub outputs: Vec<(DType, Vec<usize>)>,
     /// Positions of the file's inputs that are still inputs.
     inputs: Vec<usize>,
+    /// Tables of the inputs that are left, and of the outputs, where these are texts.
+    input_texts: Vec<Option<Vec<String>>>,
+    output_texts: Vec<Option<Vec<String>>>,
 }
 
 /// Compiles a case: shapes from its first sample, and bound inputs where its description says so.
@@ -106,7 +109,12 @@ pub fn prepare<'a>(
         (0..names.len()).filter(|&i| names.get(i).is_some_and(|n| !model.binds.contains_key(n))).collect();
     let compiled = pipeline::compile(&model, base)?;
     let steps = compiled.schedule.steps.len();
-    Ok((Ready { case, steps, outputs: outputs(&compiled), inputs }, compiled))
+    let graph = &compiled.graph;
+    let texts = |name: &str| graph.tables.get(name).and_then(Table::texts).map(<[String]>::to_vec);
+    let input_texts = graph.inputs.iter().map(|&v| texts(&graph.value(v).name)).collect();
+    let output_texts = graph.outputs.iter().map(|(name, _)| texts(name)).collect();
+    let outputs = outputs(&compiled);
+    Ok((Ready { case, steps, outputs, inputs, input_texts, output_texts }, compiled))
 }
 
 impl Ready<'_> {
@@ -121,8 +129,31 @@ impl Ready<'_> {
                     .flatten()
                     .ok_or_else(|| format!("sample `{}` lacks input {i}", set.name))
             })
+            .zip(&self.input_texts)
+            .map(|(tensor, texts)| Ok(positions(tensor?, texts.as_deref())))
             .collect()
     }
+
+    /// An output as the record has it: positions as the texts they stand for.
+    pub fn as_recorded(&self, output: usize, found: &Tensor) -> Tensor {
+        let texts = self.output_texts.get(output).and_then(Option::as_deref);
+        texts.and_then(|texts| words(found, texts)).unwrap_or_else(|| found.clone())
+    }
+}
+
+/// Texts as positions in the table, -1 for one that is not there; other tensors as they are.
+pub fn positions(tensor: Tensor, texts: Option<&[String]>) -> Tensor {
+    let (Some(texts), Data::String(words)) = (texts, tensor.data()) else { return tensor };
+    let place = |w: &String| texts.iter().position(|t| t == w).map_or(-1, |p| p as i64);
+    let places: Vec<i64> = words.iter().map(place).collect();
+    Tensor::new(tensor.shape().clone(), places).unwrap_or(tensor)
+}
+
+/// The texts that a tensor's elements are positions of; `None` where one is no position in the table.
+pub fn words(tensor: &Tensor, texts: &[String]) -> Option<Tensor> {
+    let word = |&p: &i64| usize::try_from(p).ok().and_then(|p| texts.get(p)).cloned();
+    let words: Option<Vec<String>> = tensor.as_slice::<i64>()?.iter().map(word).collect();
+    Tensor::from_data(tensor.shape().clone(), Data::String(words?.into())).ok()
 }
 
 /// Types and shapes of a model's outputs.

@@ -1,14 +1,14 @@
 //! `edgec run`: outputs of the generated code as npy files.
 
 use super::args::RunArgs;
-use super::cases::outputs;
+use super::cases::{outputs, positions, words};
 use super::data::read_tensor;
 use super::environment;
 use super::harness::{Answer, Harness};
 use super::progress::Progress;
 use crate::config::ModelConfig;
 use crate::diag::{Code, Diagnostic, Diagnostics};
-use crate::ir::Tensor;
+use crate::ir::{Data, Table, Tensor};
 use crate::onnx::write_npy;
 use crate::pipeline;
 use std::path::Path;
@@ -56,7 +56,8 @@ pub fn run(args: &RunArgs) -> Result<(), Diagnostics> {
         let tensor = tensor
             .or_else(zeros)
             .ok_or_else(|| Diagnostic::error(Code::BadOption, format!("input `{name}` is not given")))?;
-        given.push(tensor);
+        let texts = compiled.graph.tables.get(name).and_then(Table::texts);
+        given.push(positions(tensor, texts));
     }
     for (tensor, &v) in given.iter().zip(&compiled.graph.inputs) {
         let value = compiled.graph.value(v);
@@ -103,6 +104,13 @@ pub fn run(args: &RunArgs) -> Result<(), Diagnostics> {
         })?;
         std::fs::write(&path, bytes).map_err(|e| fail(&path, e))?;
         super::print(&format!("{}  {name}: {}{}\n", path.display(), tensor.dtype(), tensor.shape()));
+        // Positions, and what they stand for.
+        let texts = compiled.graph.tables.get(name).and_then(Table::texts);
+        if let Some(Data::String(words)) =
+            texts.and_then(|texts| words(tensor, texts)).as_ref().map(Tensor::data)
+        {
+            super::print(&format!("  {}\n", words.join(", ")));
+        }
     }
     Ok(())
 }

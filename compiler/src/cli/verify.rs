@@ -9,7 +9,7 @@ use super::packages::{Packages, in_parallel};
 use super::progress::Progress;
 use crate::config::Config;
 use crate::diag::{Code, Diagnostic, Diagnostics};
-use crate::ir::Tensor;
+use crate::ir::{DType, Tensor};
 use crate::pipeline::Compiled;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -180,6 +180,10 @@ impl Ready<'_> {
         let mut total = Difference::default();
         for (i, found) in found.iter().enumerate() {
             if let Some(expected) = set.outputs.get(i).and_then(Option::as_ref) {
+                let found = &match expected.dtype() {
+                    DType::String => self.as_recorded(i, found),
+                    _ => found.clone(),
+                };
                 total.merge(compare(found, expected, self.case.info.tolerance(i, expected.dtype())));
             }
         }

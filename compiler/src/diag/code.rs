@@ -67,6 +67,8 @@ codes! {
         "The file's own `value_info` contradicts what the operators compute; the computed shape is used.",
     DimDefault "W0203" "a leading dimension was taken as 1"
         "The first dimension of an input has no value; it is taken as the batch, of size 1. Say otherwise with\n`--dim NAME=VALUE`.",
+    Texts "W0204" "texts or a dictionary became numbers"
+        "Generated code has no texts and no dictionaries: labels are positions in a table that the crate holds, and what\n`ZipMap` makes stays a tensor with a column for each key. The message says what is given instead.",
     BadOption "E0301" "an option names something that the model does not have"
         "An input, dimension or output given on the command line does not exist, or the value does not fit.",
     NameCollision "E0302" "two names become the same identifier"

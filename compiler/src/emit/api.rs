@@ -81,6 +81,7 @@ impl Api {
         for (kind, port) in ins.iter().map(|p| ("Input", p)).chain(outs.iter().map(|p| ("Output", p))) {
             items.extend(port_items(kind, port)?);
         }
+        items.extend(super::table::items(&ins.iter().chain(&outs).collect::<Vec<_>>())?);
         items.extend(structs(&states.given(&ins), &states.answered(&outs))?);
         items.extend(runner(operands, layers, options, fallible)?);
         items.push(model_struct(traits)?);

@@ -22,6 +22,7 @@ mod names;
 mod operands;
 mod plan;
 mod state;
+mod table;
 mod vendor;
 mod write;
 

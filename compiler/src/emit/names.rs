@@ -205,6 +205,7 @@ mod tests {
             shape: vec![1],
             layout: "",
             operand: Operand::Buffer(BufferId(0)),
+            table: None,
         };
         Schedule {
             name: "m".into(),

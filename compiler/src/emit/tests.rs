@@ -17,7 +17,7 @@ const X: Operand = Operand::Buffer(BufferId(0));
 const Y: Operand = Operand::Buffer(BufferId(1));
 
 fn port(name: &str, shape: &[usize], layout: &'static str, operand: Operand) -> Port {
-    Port { name: name.into(), dtype: DType::F32, shape: shape.to_vec(), layout, operand }
+    Port { name: name.into(), dtype: DType::F32, shape: shape.to_vec(), layout, operand, table: None }
 }
 
 fn constant(name: &str, len: usize) -> Constant {

@@ -119,6 +119,7 @@ impl<'m> Walker<'m> {
         let mut scope = Scope::new();
         let actuals = operands.values.iter().copied().chain(std::iter::repeat(None));
         for (name, actual) in function.input.iter().zip(actuals) {
+            let actual = actual.map(|v| self.without_texts(v));
             self.define(name, actual.map_or(Slot::Absent, Slot::Value), &mut scope);
         }
         let mut opsets = Opsets::from([("", *super::OPSETS.end()), (INTERNAL, 1)]);
@@ -153,7 +154,16 @@ impl<'m> Walker<'m> {
             }
             rest = behind;
         }
-        Ok(Some(self.results(function.output.iter().map(String::as_str), &scope, origin)))
+        let results = self.results(function.output.iter().map(String::as_str), &scope, origin);
+        if let Some(&Slot::Value(first)) = results.first() {
+            if let Some(texts) = &body.texts {
+                self.graph.value_mut(first).texts = Some(texts.clone());
+            }
+            if let Some(keys) = &body.keys {
+                self.dictionary(node, Slot::Value(first), keys.clone(), frame.depth);
+            }
+        }
+        Ok(Some(results))
     }
 
     /// Walks a graph that a composite's node holds, at a place of its body; the slot of its result. The operand's type

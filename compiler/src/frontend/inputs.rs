@@ -65,6 +65,8 @@ fn dim<'m>(value: &str, axis: usize, dim: &'m Dimension) -> Dim<'m> {
 pub(super) enum Input {
     /// Given at run time.
     Open(DType, Shape),
+    /// Texts given at run time, as positions in a table.
+    Texts(Shape),
     /// Bound to a tensor by an option.
     Bound(Tensor),
     /// Refused; the problem is reported.
@@ -112,8 +114,10 @@ pub(super) fn resolve<'m>(
             None => static_shape(info, ty, &dims, &mut reported, problems),
         };
         out.push(match shape {
-            Some(shape) if fits(info, ty.dtype, &shape, problems) => Input::Open(ty.dtype, shape),
-            _ => Input::Unknown,
+            Some(shape) if !fits(info, ty.dtype, &shape, problems) => Input::Unknown,
+            Some(shape) if ty.dtype == DType::String => Input::Texts(shape),
+            Some(shape) => Input::Open(ty.dtype, shape),
+            None => Input::Unknown,
         });
     }
     (out, dims.into_iter().map(|(name, v)| (name.to_owned(), v)).collect())
@@ -313,15 +317,11 @@ fn bind(info: &ValueInfoProto, ty: &Declared<'_>, tensor: &Tensor, problems: &mu
 }
 
 fn fits(info: &ValueInfoProto, dtype: DType, shape: &Shape, problems: &mut Problems) -> bool {
-    let what = if dtype == DType::String {
-        Some((Code::UnsupportedForm, "strings are not supported at run time".to_owned()))
-    } else {
-        size_problem(dtype, shape).map(|why| (Code::Limit, why))
-    };
-    match what {
+    let held = if dtype == DType::String { DType::I64 } else { dtype };
+    match size_problem(held, shape) {
         None => true,
-        Some((code, why)) => {
-            problems.push(Diagnostic::error(code, format!("input `{}`: {why}", short(&info.name))));
+        Some(why) => {
+            problems.push(Diagnostic::error(Code::Limit, format!("input `{}`: {why}", short(&info.name))));
             false
         }
     }

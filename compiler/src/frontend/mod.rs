@@ -25,6 +25,7 @@ mod scope;
 mod subgraph;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod walk;
 
 pub use custom::{
@@ -32,7 +33,7 @@ pub use custom::{
 };
 
 use crate::diag::{Code, Diagnostic, Diagnostics};
-use crate::ir::Tensor;
+use crate::ir::{DType, Tensor};
 use crate::onnx::proto::{FunctionProto, GraphProto, ModelProto, ValueInfoProto};
 use crate::onnx::text::parse_model;
 use crate::onnx::{DecodeError, ExternalData, decode_model};
@@ -340,10 +341,16 @@ fn define_inputs<'s>(
         graph.input.iter().filter(|i| !initialized.contains(i.name.as_str())).collect();
     let (resolved, dims) = inputs::resolve(&open, options, &mut walker.problems);
     walker.dims = dims;
+    let words = texts::known_words(graph, walker.external);
     for (info, input) in open.iter().zip(resolved) {
         let name = short(&info.name);
         let slot = match input {
             Input::Open(dtype, shape) => Slot::Value(walker.graph.add_input(name, dtype, shape)),
+            Input::Texts(shape) => {
+                let v = walker.graph.add_input(name, DType::I64, shape);
+                walker.text_input(info, v, &words);
+                Slot::Value(v)
+            }
             Input::Bound(tensor) => Slot::Value(walker.graph.add_constant(name, tensor)),
             Input::Unknown => Slot::Unknown,
         };
@@ -364,7 +371,10 @@ fn define_outputs(walker: &mut Walker<'_>, outputs: &[ValueInfoProto], scope: &S
             walker.structure(format!("output `{}` is listed twice", short(&info.name)));
         }
         match scope.lookup(&info.name) {
-            Some(Slot::Value(v)) => walker.graph.outputs.push((short(&info.name), v)),
+            Some(Slot::Value(v)) => {
+                let v = walker.output_table(info, v);
+                walker.graph.outputs.push((short(&info.name), v));
+            }
             Some(Slot::Unknown) => {}
             Some(Slot::Absent) | None => {
                 walker.structure(format!("output `{}` is defined by no node", short(&info.name)));

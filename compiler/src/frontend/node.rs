@@ -5,9 +5,10 @@ use super::constant::constant;
 use super::inputs::{quoted, size_problem};
 use super::limits::FOLD_RESULT_BYTES;
 use super::scope::{Scope, Slot};
+use super::texts::no_texts;
 use super::walk::{Frame, Stop, Walker, plain_domain};
 use crate::diag::{Code, Diagnostic, NodeRef};
-use crate::ir::{Origin, Tensor, ValueId};
+use crate::ir::{DType, Origin, Tensor, ValueId};
 use crate::onnx::proto::NodeProto;
 use crate::onnx::{AttrReader, NodeView};
 use crate::ops::{Body, Fact, Import, Importer, Inputs, OpError, OpKind, Type, eval_within};
@@ -65,7 +66,9 @@ impl<'m> Walker<'m> {
             let slot = slots.get(i).copied().unwrap_or(Slot::Unknown);
             if let (Slot::Value(v), true) = (slot, frame.depth == 0) {
                 let value = self.graph.value(v);
-                let (dtype, shape) = (value.dtype, value.shape.clone());
+                // Texts are declared as such.
+                let dtype = if value.texts.is_some() { DType::String } else { value.dtype };
+                let shape = value.shape.clone();
                 self.compare(name, dtype, &shape);
             }
             self.define(name, slot, scope);
@@ -155,6 +158,7 @@ impl<'m> Walker<'m> {
                 return Ok(None);
             }
         };
+        let texts_allowed = importer.is_some_and(|i| i.texts);
         let result = match importer.map(|i| i.import) {
             Some(Import::Op(import)) => imported(import, node, &origin, &decoded).and_then(|op| {
                 if operands.unknown {
@@ -164,6 +168,11 @@ impl<'m> Walker<'m> {
             }),
             // A body follows from the operands' types.
             Some(Import::Body(_)) if operands.unknown => Ok(None),
+            Some(Import::Body(_))
+                if !texts_allowed && self.texts_of(operands).iter().any(Option::is_some) =>
+            {
+                Err(no_texts().into())
+            }
             Some(Import::Body(body)) => match self.body(body, node, operands, &origin, &decoded) {
                 Ok(body) => return self.expand(node, &body, operands, scope, frame, &origin),
                 Err(e) => Err(e),
@@ -194,7 +203,9 @@ impl<'m> Walker<'m> {
         decoded: &Decoded<'_>,
     ) -> Result<Body, NodeError> {
         let facts = self.facts(operands);
-        let inputs = Inputs::new(&facts, node.output.len());
+        let tables = self.texts_of(operands);
+        let texts: Vec<Option<&[String]>> = tables.iter().map(Option::as_deref).collect();
+        let inputs = Inputs::new(&facts, node.output.len()).with_texts(&texts);
         with_view(node, origin, decoded, |attrs, view| body(attrs, view, &inputs))
     }
 
@@ -324,6 +335,7 @@ impl<'m> Walker<'m> {
         frame: &Frame<'m>,
         origin: &Origin,
     ) -> Result<Vec<Slot>, NodeError> {
+        let (op, texts) = self.on_texts(op, operands)?;
         let facts = self.facts(operands);
         let inputs = Inputs::new(&facts, names.len());
         let types = op.as_op().infer(&inputs)?;
@@ -361,6 +373,9 @@ impl<'m> Walker<'m> {
         let outputs = outputs.collect();
         let id = self.graph.add_node(op, operands.values.clone(), outputs, vec![origin.clone()]);
         let results = self.graph.node(id).map(|n| n.outputs.clone()).unwrap_or_default();
+        for v in results.iter().flatten() {
+            self.graph.value_mut(*v).texts = texts.clone();
+        }
         if let Some(known) = known {
             for (v, tensor) in results.iter().zip(known) {
                 if let Some(v) = v {

@@ -4,9 +4,10 @@ use super::limits::short;
 use super::order::captured;
 use super::scope::{Scope, Slot};
 use super::walk::{Frame, Stop, Walker};
+use crate::diag::{Diagnostic, NodeRef};
 use crate::ir::{Origin, Tensor, ValueId};
 use crate::onnx::proto::GraphProto;
-use crate::ops::{Graph, Type};
+use crate::ops::{Graph, OpError, Type};
 use std::collections::BTreeMap;
 
 /// What a formal input of a subgraph is.
@@ -84,6 +85,10 @@ impl<'m> Walker<'m> {
         let results = results?;
         for (info, slot) in proto.output.iter().zip(&results) {
             match slot {
+                Slot::Value(v) if graph.value(*v).texts.is_some() => {
+                    let e = OpError::unsupported("texts as results of branches and loops");
+                    self.problems.push(Diagnostic::from_op(&e, NodeRef::from(origin)));
+                }
                 Slot::Value(v) => graph.outputs.push((short(&info.name), *v)),
                 Slot::Unknown | Slot::Absent => known = false,
             }
@@ -111,7 +116,9 @@ impl Taken<'_> {
             Some(tensor) => graph.add_constant(value.name.clone(), tensor.clone()),
             None => {
                 self.from.push(v);
-                graph.add_input(value.name.clone(), value.dtype, value.shape.clone())
+                let taken = graph.add_input(value.name.clone(), value.dtype, value.shape.clone());
+                graph.value_mut(taken).texts = value.texts.clone();
+                taken
             }
         })
     }

@@ -8,7 +8,7 @@ use super::order::execution_order;
 use super::problems::{Problems, data_problem};
 use super::scope::{Scope, Slot};
 use crate::diag::{Code, Diagnostic};
-use crate::ir::{DType, Origin, Shape, Tensor};
+use crate::ir::{DType, Keys, Origin, Shape, Tensor, ValueId};
 use crate::onnx::proto::{FunctionProto, GraphProto, NodeProto, TensorProto};
 use crate::onnx::{DataError, ExternalData, decode_sparse, decode_tensor, tensor_type};
 use crate::ops::{Graph, Importer, importers};
@@ -47,6 +47,8 @@ pub(super) struct Walker<'m> {
     pub custom: &'m CustomOps,
     /// Values of the inputs' named dimensions.
     pub dims: BTreeMap<String, usize>,
+    /// Dictionaries that became tensors, and their keys.
+    pub dictionaries: BTreeMap<ValueId, Keys>,
     pub problems: Problems,
     /// Types that the main graph declares, by name.
     pub declared: HashMap<&'m str, Declared<'m>>,
@@ -78,6 +80,7 @@ impl<'m> Walker<'m> {
             external,
             custom,
             dims: BTreeMap::new(),
+            dictionaries: BTreeMap::new(),
             problems,
             declared: HashMap::new(),
             nodes_left: MAX_NODES,
@@ -100,6 +103,7 @@ impl<'m> Walker<'m> {
             external: self.external,
             custom: self.custom,
             dims: BTreeMap::new(),
+            dictionaries: BTreeMap::new(),
             problems: std::mem::take(&mut self.problems),
             declared: HashMap::new(),
             nodes_left: self.nodes_left,

@@ -1,6 +1,8 @@
 //! Nodes and values.
 
-use super::{DType, Shape, Tensor};
+use super::{DType, Shape, Table, Tensor};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Index of a value in its graph. Stable; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,6 +38,9 @@ pub struct Value {
     pub shape: Shape,
     /// The value itself, where it is known at compile time.
     pub constant: Option<Tensor>,
+    /// The texts that its elements, `i64`, are positions of. Known while a file is read; ports keep theirs in
+    /// [`Graph::tables`].
+    pub texts: Option<Arc<[String]>>,
     /// The node and output position that write it; `None` for inputs and constants.
     pub producer: Option<(NodeId, usize)>,
 }
@@ -62,6 +67,8 @@ pub struct Graph<O> {
     pub inputs: Vec<ValueId>,
     /// Outputs, in the model's order; the same value may stand twice.
     pub outputs: Vec<(String, ValueId)>,
+    /// What numbers or columns of inputs and outputs stand for, by name.
+    pub tables: BTreeMap<String, Table>,
     pub(super) values: Vec<Value>,
     pub(super) nodes: Vec<Option<Node<O>>>,
     pub(super) order: Vec<NodeId>,
@@ -74,6 +81,7 @@ impl<O> Graph<O> {
             name: name.into(),
             inputs: Vec::new(),
             outputs: Vec::new(),
+            tables: BTreeMap::new(),
             values: Vec::new(),
             nodes: Vec::new(),
             order: Vec::new(),
@@ -82,7 +90,14 @@ impl<O> Graph<O> {
 
     /// Adds a value that is given from outside.
     pub fn add_input(&mut self, name: impl Into<String>, dtype: DType, shape: Shape) -> ValueId {
-        let id = self.add_value(Value { name: name.into(), dtype, shape, constant: None, producer: None });
+        let id = self.add_value(Value {
+            name: name.into(),
+            dtype,
+            shape,
+            constant: None,
+            texts: None,
+            producer: None,
+        });
         self.inputs.push(id);
         id
     }
@@ -94,6 +109,7 @@ impl<O> Graph<O> {
             dtype: tensor.dtype(),
             shape: tensor.shape().clone(),
             constant: Some(tensor),
+            texts: None,
             producer: None,
         })
     }
@@ -131,7 +147,14 @@ impl<O> Graph<O> {
             .enumerate()
             .map(|(i, o)| {
                 o.map(|(name, dtype, shape)| {
-                    self.add_value(Value { name, dtype, shape, constant: None, producer: Some((id, i)) })
+                    self.add_value(Value {
+                        name,
+                        dtype,
+                        shape,
+                        constant: None,
+                        texts: None,
+                        producer: Some((id, i)),
+                    })
                 })
             })
             .collect();

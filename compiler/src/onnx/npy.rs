@@ -1,7 +1,7 @@
-//! NumPy's `.npy` files, versions 1 to 3: little-endian, in C or Fortran order.
+//! NumPy's `.npy` files, versions 1 to 3: little-endian, in C or Fortran order. Texts are read, not written.
 
 use super::tensor::{DataError, MAX_RANK, MAX_TENSOR_BYTES};
-use crate::ir::{DType, Shape, Tensor};
+use crate::ir::{DType, Data, Shape, Tensor};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
@@ -33,7 +33,7 @@ pub fn read_npy(bytes: &[u8]) -> Result<Tensor, DataError> {
     let header =
         Header::parse(header).ok_or_else(|| bad(format!("the header `{header}` is not understood")))?;
 
-    let size = header.dtype.size();
+    let size = header.size;
     let length = header.shape.checked_len().and_then(|n| n.checked_mul(size));
     match length {
         Some(n) if n > MAX_TENSOR_BYTES => {
@@ -44,11 +44,37 @@ pub fn read_npy(bytes: &[u8]) -> Result<Tensor, DataError> {
             return Err(bad(format!("{} bytes of data for {}{}", data.len(), header.dtype, header.shape)));
         }
     }
-    if header.fortran {
-        let data = from_fortran(data, &header.shape, size);
-        return Ok(Tensor::from_le_bytes(header.dtype, header.shape, &data)?);
+    let ordered;
+    let data = if header.fortran {
+        ordered = from_fortran(data, &header.shape, size);
+        ordered.as_slice()
+    } else {
+        data
+    };
+    if header.dtype == DType::String {
+        return texts(header.shape, data, size, header.wide);
     }
     Ok(Tensor::from_le_bytes(header.dtype, header.shape, data)?)
+}
+
+/// Texts of `size` bytes each, filled up with zeros: UTF-32 (`U`) or bytes (`S`).
+fn texts(shape: Shape, data: &[u8], size: usize, wide: bool) -> Result<Tensor, DataError> {
+    if size == 0 {
+        let empty = vec![String::new(); shape.elements()];
+        return Ok(Tensor::from_data(shape, Data::String(empty.into()))?);
+    }
+    let text = |bytes: &[u8]| -> Option<String> {
+        if !wide {
+            let end = bytes.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1);
+            return String::from_utf8(bytes.get(..end)?.to_vec()).ok();
+        }
+        let codes = bytes.as_chunks::<4>().0.iter().map(|c| char::from_u32(u32::from_le_bytes(*c)));
+        let all: String = codes.collect::<Option<_>>()?;
+        Some(all.trim_end_matches('\0').to_owned())
+    };
+    let list: Option<Vec<String>> = data.chunks(size).map(text).collect();
+    let list = list.ok_or_else(|| bad("a text is not Unicode"))?;
+    Ok(Tensor::from_data(shape, Data::String(list.into()))?)
 }
 
 /// A `.npy` file (version 1) of a tensor; `None` for types that NumPy does not have.
@@ -91,6 +117,10 @@ fn split_header(rest: &[u8]) -> Option<(&[u8], &[u8])> {
 
 struct Header {
     dtype: DType,
+    /// Bytes of an element.
+    size: usize,
+    /// Of texts: whether a character takes four bytes.
+    wide: bool,
     fortran: bool,
     shape: Shape,
 }
@@ -105,8 +135,15 @@ impl Header {
         let descr = value("descr")?.strip_prefix('\'')?;
         let descr = descr.get(..descr.find('\'')?)?;
         let (order, name) = descr.split_at_checked(1)?;
-        let &(_, dtype) = TYPES.iter().find(|(n, _)| *n == name)?;
-        if order != "<" && !(order == "|" && dtype.size() == 1) {
+        let (dtype, size, wide) = match name.split_at_checked(1)? {
+            ("U", n) => (DType::String, n.parse::<usize>().ok()?.checked_mul(4)?, true),
+            ("S", n) => (DType::String, n.parse().ok()?, false),
+            _ => {
+                let &(_, dtype) = TYPES.iter().find(|(n, _)| *n == name)?;
+                (dtype, dtype.size(), false)
+            }
+        };
+        if order != "<" && !(order == "|" && (size == 1 || dtype == DType::String && !wide)) {
             return None;
         }
         let order = value("fortran_order")?;
@@ -122,7 +159,7 @@ impl Header {
             .filter(|d| !d.is_empty())
             .map(|d| d.trim_end_matches('L').parse::<usize>().ok())
             .collect::<Option<_>>()?;
-        (shape.rank() <= MAX_RANK).then_some(Header { dtype, fortran, shape })
+        (shape.rank() <= MAX_RANK).then_some(Header { dtype, size, wide, fortran, shape })
     }
 }
 
@@ -176,6 +213,20 @@ mod tests {
             file.extend(v.to_le_bytes());
         }
         assert_eq!(read_npy(&file).unwrap().to_i64_vec().unwrap(), [1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn texts_are_read() {
+        let file = |descr: &str, data: &[u8]| {
+            let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': (2,)}}\n");
+            [MAGIC, &[1, 0], &(header.len() as u16).to_le_bytes(), header.as_bytes(), data].concat()
+        };
+        let wide: Vec<u8> = "aé\0b\0\0".chars().flat_map(|c| u32::from(c).to_le_bytes()).collect();
+        let expected = |a: &str, b: &str| Data::String(vec![a.to_owned(), b.to_owned()].into());
+        assert_eq!(*read_npy(&file("<U3", &wide)).unwrap().data(), expected("aé", "b"));
+        assert_eq!(*read_npy(&file("|S2", b"abc\0")).unwrap().data(), expected("ab", "c"));
+        assert_eq!(*read_npy(&file("<U0", b"")).unwrap().data(), expected("", ""));
+        assert!(read_npy(&file("<U1", &[0xff; 8])).is_err() && read_npy(&file("<U3", b"")).is_err());
     }
 
     #[test]

@@ -91,6 +91,12 @@ impl Op for Cast {
         LayoutRule::Follow
     }
 
+    fn on_texts(&self, operands: &[Option<&[String]>]) -> Option<OpKind> {
+        // A text as a text.
+        (self.to == Some(DType::String) && super::facts::only_first(operands))
+            .then(|| super::identity::Identity.into())
+    }
+
     fn lower(&self, cx: &mut LowerCx<'_>) -> Result<(), OpError> {
         let (to, _) = cx.output_type(0).ok_or_else(|| OpError::internal("a conversion without result"))?;
         let x = cx.read(0)?;

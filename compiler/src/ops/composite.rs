@@ -5,15 +5,19 @@
 //! are known, a body has no shape arithmetic and no branches; the usual passes and kernels do the rest.
 
 use super::{Inputs, OnnxName, OpError};
-use crate::ir::{DType, Shape, Tensor};
+use crate::ir::{DType, Keys, Shape, Tensor};
 use crate::onnx::proto::FunctionProto;
 use crate::onnx::text::parse_function;
 use crate::onnx::{AttrReader, NodeView, code_of_dtype};
+use std::sync::Arc;
 
 /// An operator that becomes others while the file is read.
 pub trait Composite {
     /// What imports as this.
     const NAMES: &'static [OnnxName];
+
+    /// Whether operands may be texts ([`Inputs::texts`]); the body sees their positions.
+    const TEXTS: bool = false;
 
     /// The operators that a node stands for. Attributes that are not read make the import fail; so does a
     /// result that the node wants and the body lacks.
@@ -28,6 +32,10 @@ pub struct Body {
     pub function: FunctionProto,
     /// Constants by name, defined before the first operator.
     pub tensors: Vec<(String, Tensor)>,
+    /// Texts that result 0's elements are positions of, where the body's own operators do not say.
+    pub texts: Option<Arc<[String]>>,
+    /// Keys of the dictionary that result 0 was: it has a column for each.
+    pub keys: Option<Keys>,
 }
 
 /// Domain of operators that only bodies name.
@@ -128,7 +136,7 @@ impl Script {
         let mut function = parse_function(&text)
             .map_err(|e| OpError::internal(format!("the body of a composite, {e}: {text}")))?;
         function.output = results.iter().map(|&r| r.to_owned()).collect();
-        Ok(Body { function, tensors: self.tensors })
+        Ok(Body { function, tensors: self.tensors, texts: None, keys: None })
     }
 }
 

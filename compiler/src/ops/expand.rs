@@ -49,6 +49,10 @@ impl Op for Expand {
         LayoutRule::View
     }
 
+    fn on_texts(&self, operands: &[Option<&[String]>]) -> Option<OpKind> {
+        super::facts::only_first(operands).then(|| self.clone().into())
+    }
+
     fn lower(&self, cx: &mut LowerCx<'_>) -> Result<(), OpError> {
         let (_, shape) = cx.output_type(0).ok_or_else(|| OpError::internal("an expansion without result"))?;
         let x = cx.read(0)?;
@@ -86,6 +90,10 @@ impl Op for Tile {
 
     fn layout(&self) -> LayoutRule {
         LayoutRule::Follow
+    }
+
+    fn on_texts(&self, operands: &[Option<&[String]>]) -> Option<OpKind> {
+        super::facts::only_first(operands).then(|| self.clone().into())
     }
 
     fn lower(&self, cx: &mut LowerCx<'_>) -> Result<(), OpError> {

@@ -35,12 +35,23 @@ pub struct Fact<'a> {
 pub struct Inputs<'a> {
     facts: &'a [Option<Fact<'a>>],
     outputs: usize,
+    texts: &'a [Option<&'a [String]>],
 }
 
 impl<'a> Inputs<'a> {
     /// Facts by position, and how many results the node has.
     pub fn new(facts: &'a [Option<Fact<'a>>], outputs: usize) -> Self {
-        Inputs { facts, outputs }
+        Inputs { facts, outputs, texts: &[] }
+    }
+
+    /// With the tables of those operands whose elements are positions of texts.
+    pub fn with_texts(self, texts: &'a [Option<&'a [String]>]) -> Self {
+        Inputs { texts, ..self }
+    }
+
+    /// The texts that operand `i`'s elements are positions of; a position outside stands for a text that is not there.
+    pub fn texts(&self, i: usize) -> Option<&'a [String]> {
+        self.texts.get(i).copied().flatten()
     }
 
     /// Number of operand positions.
@@ -92,4 +103,9 @@ impl<'a> Inputs<'a> {
             .map(Some)
             .ok_or_else(|| OpError::invalid(format!("`{what}` is {}, not numbers", fact.dtype)))
     }
+}
+
+/// Whether texts are operand 0 and no other.
+pub(super) fn only_first(operands: &[Option<&[String]>]) -> bool {
+    operands.iter().enumerate().all(|(i, texts)| texts.is_some() == (i == 0))
 }

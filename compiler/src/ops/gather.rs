@@ -100,6 +100,10 @@ impl Op for Gather {
         }
     }
 
+    fn on_texts(&self, operands: &[Option<&[String]>]) -> Option<OpKind> {
+        super::facts::only_first(operands).then(|| self.clone().into())
+    }
+
     fn lower(&self, cx: &mut LowerCx<'_>) -> Result<(), OpError> {
         let x = cx.read(0)?;
         if let (Gather::Slices { axis: at }, Some(indices)) = (self, cx.constant(1))

@@ -36,6 +36,10 @@ impl Op for Identity {
         LayoutRule::View
     }
 
+    fn on_texts(&self, operands: &[Option<&[String]>]) -> Option<OpKind> {
+        super::facts::only_first(operands).then(|| self.clone().into())
+    }
+
     fn lower(&self, cx: &mut LowerCx<'_>) -> Result<(), OpError> {
         let x = cx.read(0)?;
         cx.alias(0, x)

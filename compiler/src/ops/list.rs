@@ -8,6 +8,8 @@ use crate::onnx::{AttrReader, NodeView};
 pub struct Importer {
     /// ONNX name and version.
     pub name: OnnxName,
+    /// Whether operands of a body may be texts.
+    pub texts: bool,
     /// The import function.
     pub import: Import,
 }
@@ -69,10 +71,11 @@ macro_rules! define_ops {
         pub fn importers() -> Vec<Importer> {
             let mut list = Vec::new();
             $(for &name in <$module::$type as OnnxOp>::NAMES {
-                list.push(Importer { name, import: Import::Op(<$module::$type as OnnxOp>::import) });
+                list.push(Importer { name, texts: false, import: Import::Op(<$module::$type as OnnxOp>::import) });
             })*
             $(for &name in <$cmodule::$ctype as Composite>::NAMES {
-                list.push(Importer { name, import: Import::Body(<$cmodule::$ctype as Composite>::body) });
+                let texts = <$cmodule::$ctype as Composite>::TEXTS;
+                list.push(Importer { name, texts, import: Import::Body(<$cmodule::$ctype as Composite>::body) });
             })*
             list.sort_by_key(|i| (i.name.domain, i.name.op_type, i.name.since));
             list

@@ -6,7 +6,7 @@
 //! [ArrayFeatureExtractor](https://onnx.ai/onnx/operators/onnx_aionnxml_ArrayFeatureExtractor.html).
 
 use super::composite::{Composite, Script};
-use super::ml_post::{pick, rows, texts};
+use super::ml_post::{entries, rows, texts};
 use super::typed::{from_floats, from_ints, is_number};
 use super::{Body, Inputs, OnnxName, OpError};
 use crate::ir::{DType, Data, Tensor};
@@ -30,7 +30,12 @@ impl Composite for Features {
         ml("ArrayFeatureExtractor"),
     ];
 
+    const TEXTS: bool = true;
+
     fn body(attrs: &mut AttrReader<'_>, node: &NodeView<'_>, inputs: &Inputs<'_>) -> Result<Body, OpError> {
+        if node.op_type != "ArrayFeatureExtractor" && (0..inputs.len()).any(|i| inputs.texts(i).is_some()) {
+            return Err(OpError::unsupported("texts as features"));
+        }
         match node.op_type {
             "Scaler" => scaler(attrs, inputs),
             "Imputer" => imputer(attrs, inputs),
@@ -162,6 +167,9 @@ fn vectorizer(attrs: &mut AttrReader<'_>, inputs: &Inputs<'_>) -> Result<Body, O
 /// Columns by their positions. Of a row of texts that is known the result is the positions themselves.
 fn extractor(inputs: &Inputs<'_>) -> Result<Body, OpError> {
     let (x, at) = (inputs.required(0)?, inputs.required(1)?);
+    if inputs.texts(1).is_some() {
+        return Err(OpError::unsupported("texts as positions"));
+    }
     let mut s = Script::new(&["x", "at"]);
     let count = at.shape.elements();
     let (lead, width) = match x.shape.dims() {
@@ -180,8 +188,7 @@ fn extractor(inputs: &Inputs<'_>) -> Result<Body, OpError> {
         }
         let wide = s.cast("at", DType::I64);
         let wide = s.reshape(&wide, &shape);
-        let table = s.tensor(texts(words.iter().cloned())?);
-        let y = pick(&mut s, &wide, &table);
+        let y = entries(&mut s, &wide, texts(words.iter().cloned())?)?;
         return s.finish(&[&y]);
     }
     if !is_number(x.dtype) {
@@ -190,7 +197,9 @@ fn extractor(inputs: &Inputs<'_>) -> Result<Body, OpError> {
     let flat = s.reshape("at", &[count]);
     let y = s.op("Gather <axis = -1>", &["x", &flat]);
     let y = if x.shape.rank() == 1 { s.reshape(&y, &shape) } else { y };
-    s.finish(&[&y])
+    let mut body = s.finish(&[&y])?;
+    body.texts = inputs.texts(0).map(Into::into);
+    Ok(body)
 }
 
 #[cfg(test)]

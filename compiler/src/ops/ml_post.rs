@@ -4,6 +4,7 @@ use super::OpError;
 use super::composite::{INTERNAL, Script};
 use crate::ir::{DType, Data, Tensor};
 use crate::onnx::AttrReader;
+use std::collections::BTreeMap;
 
 /// `post_transform`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,8 +171,7 @@ impl Labels {
             Labels::Ints(v) => Tensor::vector(v),
             Labels::Texts(v) => texts(v.iter().cloned())?,
         };
-        let table = s.tensor(table);
-        Ok(pick(s, at, &table))
+        entries(s, at, table)
     }
 }
 
@@ -179,6 +179,33 @@ impl Labels {
 pub(super) fn texts(texts: impl Iterator<Item = String>) -> Result<Tensor, OpError> {
     let list: std::sync::Arc<[String]> = texts.collect();
     Ok(Tensor::from_data([list.len()].into(), Data::String(list))?)
+}
+
+/// Entries of a table by positions that cannot miss; each text stands once in what the generated crate holds.
+pub(super) fn entries(s: &mut Script, at: &str, table: Tensor) -> Result<String, OpError> {
+    let Data::String(all) = table.data() else {
+        let table = s.tensor(table);
+        return Ok(pick(s, at, &table));
+    };
+    let mut places = BTreeMap::new();
+    let mut unique = Vec::new();
+    let mut list = Vec::new();
+    for text in all.iter() {
+        let next = unique.len();
+        let place = *places.entry(text).or_insert(next);
+        if place == next {
+            unique.push(text.clone());
+        }
+        list.push(place as i64);
+    }
+    if unique.len() == all.len() {
+        let table = s.tensor(table);
+        return Ok(pick(s, at, &table));
+    }
+    let list = s.ints(&list);
+    let at = pick(s, at, &list);
+    let table = s.tensor(texts(unique.into_iter())?);
+    Ok(pick(s, &at, &table))
 }
 
 /// Entries of a table by positions that cannot miss.

@@ -54,7 +54,7 @@ mod grid;
 pub mod grid_sample;
 pub mod group_norm;
 pub mod gru;
-mod identity;
+pub mod identity;
 pub mod layer_norm;
 pub mod linear_attention;
 mod list;
@@ -300,6 +300,13 @@ pub trait Op: Debug {
     /// where passes look for the operator itself.
     fn folds(&self) -> bool {
         true
+    }
+
+    /// The operator that does to positions in a table what this one does to texts, where it only moves elements and so
+    /// the results' texts are the operands'; `None` where it looks at them. `operands` says which are texts.
+    fn on_texts(&self, operands: &[Option<&[String]>]) -> Option<OpKind> {
+        let _ = operands;
+        None
     }
 
     /// Kernel steps for this operator.

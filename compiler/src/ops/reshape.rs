@@ -100,6 +100,10 @@ impl Op for Reshape {
         LayoutRule::View
     }
 
+    fn on_texts(&self, operands: &[Option<&[String]>]) -> Option<OpKind> {
+        super::facts::only_first(operands).then(|| self.clone().into())
+    }
+
     fn lower(&self, cx: &mut LowerCx<'_>) -> Result<(), OpError> {
         let (_, shape) = cx.output_type(0).ok_or_else(|| OpError::internal("a reshape without result"))?;
         let x = cx.read(0)?;

@@ -99,6 +99,10 @@ impl Op for Slice {
         LayoutRule::View
     }
 
+    fn on_texts(&self, operands: &[Option<&[String]>]) -> Option<OpKind> {
+        super::facts::only_first(operands).then(|| self.clone().into())
+    }
+
     fn lower(&self, cx: &mut LowerCx<'_>) -> Result<(), OpError> {
         let mut view = cx.read(0)?;
         let ranges =

@@ -74,6 +74,10 @@ impl Op for Split {
         LayoutRule::View
     }
 
+    fn on_texts(&self, operands: &[Option<&[String]>]) -> Option<OpKind> {
+        super::facts::only_first(operands).then(|| self.clone().into())
+    }
+
     fn lower(&self, cx: &mut LowerCx<'_>) -> Result<(), OpError> {
         let x = cx.read(0)?;
         let given = cx.constant(1).and_then(Tensor::to_i64_vec);

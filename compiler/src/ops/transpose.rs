@@ -47,6 +47,10 @@ impl Op for Transpose {
         LayoutRule::View
     }
 
+    fn on_texts(&self, operands: &[Option<&[String]>]) -> Option<OpKind> {
+        super::facts::only_first(operands).then(|| self.clone().into())
+    }
+
     fn lower(&self, cx: &mut LowerCx<'_>) -> Result<(), OpError> {
         let x = cx.read(0)?;
         let view = permuted(&x, &self.order(x.shape.len())?)?;

@@ -8,7 +8,7 @@ pub use terminal::terminal;
 
 use crate::diag::Diagnostics;
 use crate::emit;
-use crate::ir::DType;
+use crate::ir::{DType, Keys, Table};
 use crate::kernel::{Kernel, Operand};
 use crate::pipeline::Compiled;
 use crate::schedule::{Port, Step};
@@ -66,6 +66,10 @@ pub struct PortReport {
     pub shape: Vec<usize>,
     /// `nhwc`, `nchw` or nothing.
     pub layout: String,
+    /// Texts that elements are positions of; empty for numbers.
+    pub labels: Vec<String>,
+    /// What each column of the last axis stands for, where it was a dictionary.
+    pub columns: Vec<String>,
 }
 
 /// An output that comes back as an input in the next run.
@@ -104,6 +108,12 @@ fn port(p: &Port) -> PortReport {
         dtype: p.dtype.short_name().to_owned(),
         shape: p.shape.clone(),
         layout: p.layout.to_owned(),
+        labels: p.table.as_ref().and_then(Table::texts).unwrap_or_default().to_vec(),
+        columns: match &p.table {
+            Some(Table::Columns(Keys::Texts(keys))) => keys.clone(),
+            Some(Table::Columns(Keys::Ints(keys))) => keys.iter().map(i64::to_string).collect(),
+            Some(Table::Texts(_)) | None => Vec::new(),
+        },
     }
 }
 

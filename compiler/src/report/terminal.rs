@@ -34,6 +34,11 @@ fn print(out: &mut String, r: &Report) -> std::fmt::Result {
     for (what, ports) in [("input", &r.inputs), ("output", &r.outputs)] {
         for p in ports {
             writeln!(out, "{what:<8}{}: {}{} {}", p.name, p.dtype, shape(&p.shape), p.layout)?;
+            for (kind, list) in [("positions in", &p.labels), ("columns", &p.columns)] {
+                if !list.is_empty() {
+                    writeln!(out, "{:<8}  {kind}: {}", "", list.join(", "))?;
+                }
+            }
         }
     }
     for s in &r.states {

@@ -26,7 +26,7 @@ pub use cx::{LowerCx, Spatial, SpatialNeed};
 pub use region::{Control, Region};
 pub use view::TensorView;
 
-use crate::ir::{DType, NodeId, Origin, ValueId};
+use crate::ir::{DType, NodeId, Origin, Table, ValueId};
 use crate::kernel::{Buffer, Constant, Kernel, Operand};
 use crate::memory::{self, PlanOptions, SCALAR_ALIGN, VECTOR_ALIGN};
 use crate::ops::{Graph, Node, OpError, Type, children};
@@ -62,6 +62,8 @@ pub struct Port {
     pub layout: &'static str,
     /// Where; a constant output (everything folded) lies in the blob.
     pub operand: Operand,
+    /// What its numbers or columns stand for.
+    pub table: Option<Table>,
 }
 
 /// Everything that emission needs but addresses.
@@ -210,6 +212,7 @@ impl Run<'_> {
                         shape,
                         layout,
                         operand: view.operand,
+                        table: self.graph.tables.get(&value.name).cloned(),
                     });
                 }
                 Err(error) => self.errors.push(LowerError { node: None, error }),
@@ -294,8 +297,9 @@ impl Run<'_> {
                     let value = self.graph.value(*v);
                     let (shape, rank) = (value.shape.to_vec(), value.shape.rank());
                     let layout = layout_name(&shape, &row_major(rank));
-                    self.outputs
-                        .insert(i, Port { name: name.clone(), dtype: value.dtype, shape, layout, operand });
+                    let (name, table) = (name.clone(), self.graph.tables.get(name).cloned());
+                    let port = Port { name, dtype: value.dtype, shape, layout, operand, table };
+                    self.outputs.insert(i, port);
                 }
                 Err(error) => self.errors.push(LowerError { node: None, error }),
             }
