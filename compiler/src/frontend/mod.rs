@@ -8,7 +8,8 @@
 //!
 //! All problems of a model are collected; what depends on a refused node is skipped in silence.
 //! Refused: operators without an entry in [`crate::ops`], control flow that is not decided at
-//! compile time, sequences, maps and optional values, and what exceeds [`limits`].
+//! compile time, sequences, maps and optional values, and what exceeds [`limits`]. Texts become positions in tables
+//! (`texts.rs`); what `ZipMap` makes stays a tensor.
 
 mod attrs;
 mod constant;

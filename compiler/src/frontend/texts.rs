@@ -9,12 +9,11 @@ use super::node::Operands;
 use super::scope::Slot;
 use super::walk::{Walker, plain_domain};
 use crate::diag::{Code, Diagnostic};
-use crate::ir::{Data, Keys, Table, Tensor, ValueId};
+use crate::ir::{Data, Keys, Table, Tensor, Texts, ValueId};
 use crate::onnx::proto::{GraphProto, NodeProto, ValueInfoProto};
 use crate::onnx::{ExternalData, decode_tensor};
 use crate::ops::{OpError, OpKind, identity};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// Attributes of encoders that hold the words they know.
 const WORDS: &[(&str, &str)] = &[
@@ -29,7 +28,7 @@ const WORDS: &[(&str, &str)] = &[
 const SHOWN: usize = 8;
 
 /// The words that encoders of `ai.onnx.ml` know, each once, in the model's order.
-pub(super) fn known_words(graph: &GraphProto, external: &ExternalData) -> Arc<[String]> {
+pub(super) fn known_words(graph: &GraphProto, external: &ExternalData) -> Texts {
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
     let mut add = |word: &str| {
         let next = places.len();
@@ -55,16 +54,12 @@ pub(super) fn known_words(graph: &GraphProto, external: &ExternalData) -> Arc<[S
 
 impl Walker<'_> {
     /// The tables of operands that are texts.
-    pub fn texts_of(&self, operands: &Operands) -> Vec<Option<Arc<[String]>>> {
+    pub fn texts_of(&self, operands: &Operands) -> Vec<Option<Texts>> {
         operands.values.iter().map(|v| v.and_then(|v| self.graph.value(v).texts.clone())).collect()
     }
 
     /// The operator on positions, and the table of its results, where operands are texts.
-    pub fn on_texts(
-        &self,
-        op: OpKind,
-        operands: &Operands,
-    ) -> Result<(OpKind, Option<Arc<[String]>>), OpError> {
+    pub fn on_texts(&self, op: OpKind, operands: &Operands) -> Result<(OpKind, Option<Texts>), OpError> {
         let tables = self.texts_of(operands);
         if let Some(table) = tables.iter().flatten().next() {
             let texts: Vec<Option<&[String]>> = tables.iter().map(Option::as_deref).collect();
@@ -163,7 +158,7 @@ impl Walker<'_> {
     }
 
     /// Defines an input of texts as positions among the words that the model knows.
-    pub fn text_input(&mut self, info: &ValueInfoProto, v: ValueId, words: &Arc<[String]>) {
+    pub fn text_input(&mut self, info: &ValueInfoProto, v: ValueId, words: &Texts) {
         let name = short(&info.name);
         let value = self.graph.value_mut(v);
         value.texts = Some(words.clone());

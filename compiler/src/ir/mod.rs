@@ -19,6 +19,6 @@ pub use graph::{Graph, Node, NodeId, Origin, Value, ValueId};
 pub use half::{bf16, f16};
 pub use patch::Patch;
 pub use shape::{Shape, broadcast, normalize_axis};
-pub use table::{Keys, Table};
+pub use table::{Keys, Table, Texts};
 pub(crate) use tensor::for_each_type;
 pub use tensor::{Data, Tensor, TensorError};

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+/// The texts of a table.
+pub type Texts = Arc<[String]>;
+
 /// What the numbers or the columns of an input or output stand for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Table {
     /// The elements, `i64`, are positions in this table. Other positions, at inputs, stand for texts that are not in it.
-    Texts(Arc<[String]>),
+    Texts(Texts),
     /// The last axis has a column for each key of what was a dictionary.
     Columns(Keys),
 }

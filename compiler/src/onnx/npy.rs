@@ -60,6 +60,10 @@ pub fn read_npy(bytes: &[u8]) -> Result<Tensor, DataError> {
 /// Texts of `size` bytes each, filled up with zeros: UTF-32 (`U`) or bytes (`S`).
 fn texts(shape: Shape, data: &[u8], size: usize, wide: bool) -> Result<Tensor, DataError> {
     if size == 0 {
+        // No data vouches for the number of elements.
+        if shape.elements() > MAX_TENSOR_BYTES / size_of::<String>() {
+            return Err(DataError::Limit(format!("npy: {shape} texts are too many")));
+        }
         let empty = vec![String::new(); shape.elements()];
         return Ok(Tensor::from_data(shape, Data::String(empty.into()))?);
     }
@@ -222,10 +226,15 @@ mod tests {
             [MAGIC, &[1, 0], &(header.len() as u16).to_le_bytes(), header.as_bytes(), data].concat()
         };
         let wide: Vec<u8> = "aé\0b\0\0".chars().flat_map(|c| u32::from(c).to_le_bytes()).collect();
-        let expected = |a: &str, b: &str| Data::String(vec![a.to_owned(), b.to_owned()].into());
-        assert_eq!(*read_npy(&file("<U3", &wide)).unwrap().data(), expected("aé", "b"));
-        assert_eq!(*read_npy(&file("|S2", b"abc\0")).unwrap().data(), expected("ab", "c"));
-        assert_eq!(*read_npy(&file("<U0", b"")).unwrap().data(), expected("", ""));
+        let expected = |a: &str, b: &str| {
+            let texts = Data::String(vec![a.to_owned(), b.to_owned()].into());
+            Tensor::from_data([2].into(), texts).unwrap()
+        };
+        for (file, a, b) in
+            [(file("<U3", &wide), "aé", "b"), (file("|S2", b"abc\0"), "ab", "c"), (file("<U0", b""), "", "")]
+        {
+            assert_eq!(read_npy(&file).unwrap(), expected(a, b));
+        }
         assert!(read_npy(&file("<U1", &[0xff; 8])).is_err() && read_npy(&file("<U3", b"")).is_err());
     }
 

@@ -101,7 +101,7 @@ impl Op for Gather {
     }
 
     fn on_texts(&self, operands: &[Option<&[String]>]) -> Option<OpKind> {
-        super::facts::only_first(operands).then(|| self.clone().into())
+        super::facts::only_first(operands).then(|| (*self).into())
     }
 
     fn lower(&self, cx: &mut LowerCx<'_>) -> Result<(), OpError> {
