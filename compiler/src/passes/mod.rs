@@ -43,6 +43,7 @@ mod fuse_elementwise;
 mod fuse_pad;
 mod fuse_residual;
 mod fuse_scale;
+mod gate_weights;
 mod integer;
 mod log;
 mod matching;
@@ -160,6 +161,8 @@ pub const FUSION: &[Stage] = &[
     ),
     // Behind all that makes integers; elementwise steps are still apart.
     Stage::Once(&integer::remains::FloatSteps),
+    // Behind the epilogues, which give a gate its sigmoid, and behind the integers, which want known weights.
+    Stage::Once(&gate_weights::GateWeights),
     // Behind the fusions, whose patterns do not look through the transpose it inserts.
     Stage::Once(&reshape_before_weights::ReshapeBeforeWeights),
     // Cancelled transposes and weights permuted twice.
