@@ -215,9 +215,8 @@ pub struct ConvI8Spec {
     pub groups: usize,
     /// What follows the first rounding.
     pub steps: RequantSteps,
-    /// Sums over windows: a depthwise convolution whose weights are
-    /// [`DepthwiseI8::ONES`](crate::pack::DepthwiseI8::ONES) for every tap and panel.
-    pub ones: bool,
+    /// Of windows without weights: the largest byte instead of the sum.
+    pub largest: bool,
 }
 
 /// What happens to a sum on its way to a byte, in this order; each step ends with rounding to the nearest integer,

@@ -4,8 +4,8 @@ use std::vec;
 use std::vec::Vec;
 
 use super::*;
-use crate::kernels::depthwise_i8;
 use crate::kernels::testing::{EachLevel, Random, coordinates, each_level, element};
+use crate::kernels::{depthwise_i8, windows_i8};
 use crate::pack::Tail;
 use crate::spec::{RequantSteps, View};
 
@@ -15,6 +15,7 @@ const TINY: f32 = 536_870_912.0;
 struct Case {
     spec: ConvI8Spec,
     depthwise: bool,
+    weightless: bool,
     x: Vec<u8>,
     packed: Vec<i8>,
     numbers: Vec<i32>,
@@ -31,23 +32,21 @@ impl Case {
     fn new(spec: ConvI8Spec, random: &mut Random) -> Case {
         let depthwise = spec.groups == spec.x.channels && spec.groups == spec.y.channels && spec.groups > 1;
         let layout = weights(&spec);
-        let w = |_| if spec.ones { 1 } else { random.below(256) as u8 as i8 };
+        let weightless = depthwise && random.below(3) == 0;
+        let w = |_| if weightless { 1 } else { random.below(256) as u8 as i8 };
         let w: Vec<i8> = (0..layout.plain_len()).map(w).collect();
         let mut packed = vec![0; layout.packed_len()];
         layout.pack(&w, &mut packed).unwrap();
         let mut words = numbers(&spec);
         if depthwise {
             packed = vec![0; depthwise_i8::weights(&spec).packed_len()];
-            match spec.ones {
-                true => packed.fill(1),
-                false => depthwise_i8::weights(&spec).pack(&w, &mut packed).unwrap(),
-            }
+            depthwise_i8::weights(&spec).pack(&w, &mut packed).unwrap();
             words = depthwise_i8::vectors(&spec);
         }
         let bias: Vec<i32> = (0..spec.y.channels).map(|_| random.below(20_001) as i32 - 10_000).collect();
         let scale: Vec<f32> = (0..spec.y.channels).map(|_| (random.below(999) + 1) as f32 / 5e4).collect();
         let tail = Tail {
-            fill: random.below(256) as u8,
+            fill: if weightless && spec.largest { 0 } else { random.below(256) as u8 },
             first: [-100.0, 127.0],
             rescale: [0.73, -60.0, 90.0],
             add: [
@@ -67,7 +66,7 @@ impl Case {
         words.pack(&bias, &scale, &tail, &mut numbers).unwrap();
         let mut bytes = |n: usize| -> Vec<u8> { (0..n).map(|_| random.below(256) as u8).collect() };
         let (x, residual) = (bytes(spec.x.end()), bytes(spec.residual.end()));
-        let mut case = Case { spec, depthwise, x, packed, numbers, residual, want: Vec::new() };
+        let mut case = Case { spec, depthwise, weightless, x, packed, numbers, residual, want: Vec::new() };
         case.want = case.reference(&w, &bias, &scale, &tail);
         case
     }
@@ -80,6 +79,7 @@ impl Case {
         for (n, at) in coordinates(&spec.y) {
             for m in 0..spec.y.channels {
                 let mut acc = bias[m];
+                let mut largest = 0;
                 for i in 0..icg {
                     for t in 0..kd * kh * kw {
                         let k = [t / kw / kh, t / kw % kh, t % kw];
@@ -94,7 +94,11 @@ impl Case {
                             tail.fill
                         };
                         acc += i32::from(x) * i32::from(w[(m * icg + i) * kd * kh * kw + t]);
+                        largest = largest.max(i32::from(x));
                     }
+                }
+                if self.weightless && spec.largest {
+                    acc = bias[m] + largest;
                 }
                 let mut v = rounded(acc as f32, scale[m], tail.first[0], tail.first[1]);
                 if spec.steps.rescale {
@@ -130,7 +134,9 @@ impl Case {
 
     fn run<I: Isa>(&self, isa: I, y: &mut [u8], part: Part) {
         let job = self.job(y, part);
-        if self.depthwise {
+        if self.weightless {
+            isa.call(layer::SharedCode(windows_i8::Job(job)));
+        } else if self.depthwise {
             isa.call(layer::SharedCode(depthwise_i8::Job(job)));
         } else {
             isa.call(layer::SharedCode(job));
@@ -202,7 +208,7 @@ fn random_spec(random: &mut Random) -> ConvI8Spec {
             pads,
             groups,
             steps,
-            ones: depthwise && random.below(3) == 0,
+            largest: depthwise && random.below(2) == 0,
         };
     }
 }

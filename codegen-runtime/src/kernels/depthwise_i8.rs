@@ -33,9 +33,6 @@ pub trait DepthwiseI8Layer: 'static {
 /// The layout of a depthwise convolution's weights.
 #[inline(always)]
 pub const fn weights(spec: &ConvI8Spec) -> pack::DepthwiseI8 {
-    if spec.ones {
-        return pack::DepthwiseI8::ONES;
-    }
     pack::DepthwiseI8 { kernel: spec.kernel, channels: spec.y.channels }
 }
 
@@ -149,9 +146,7 @@ impl Job<'_> {
         let numbers = crate::epilogue_i8::Numbers::new(self.0.numbers, vectors(spec), spec.steps);
         let channels = (spec.y.channels - channel).min(LANES);
         let layout = weights(spec);
-        // Sums read one row again and again.
-        let (start, step) = if spec.ones { (0, 0) } else { (channel * layout.taps(), LANES) };
-        let mut w = self.0.w.wrapping_add(start);
+        let mut w = self.0.w.wrapping_add(channel * layout.taps());
         let x = self.0.x.wrapping_add(channel);
         // SAFETY: the numbers were proved readable, and their vectors are padded.
         let (fill, bias) = unsafe { (numbers.fill() & 0xff, numbers.biases(isa, channel)) };
@@ -164,7 +159,7 @@ impl Job<'_> {
                     let offset: usize = (0..3).map(|a| k[a] * spec.dilation[a] * spec.x.strides[a]).sum();
                     // SAFETY: the weights have a row of 16 for each tap of a panel.
                     let row = unsafe { isa.load_i8(w) };
-                    w = w.wrapping_add(step);
+                    w = w.wrapping_add(LANES);
                     for p in 0..P {
                         let inside = at.whole
                             || (0..3).all(|a| {

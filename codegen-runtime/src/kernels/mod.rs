@@ -21,6 +21,7 @@ pub mod softmax;
 pub mod spatial;
 #[cfg(test)]
 mod testing;
+pub mod windows_i8;
 mod winograd;
 pub mod winograd_input;
 pub mod winograd_output;

@@ -98,9 +98,6 @@ pub struct DepthwiseI8 {
 }
 
 impl DepthwiseI8 {
-    /// One row, which sums over windows read for each tap of each panel.
-    pub const ONES: Self = DepthwiseI8 { kernel: [1; 3], channels: 1 };
-
     /// Taps of a channel.
     #[inline(always)]
     pub const fn taps(&self) -> usize {

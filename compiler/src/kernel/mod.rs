@@ -197,8 +197,9 @@ pub struct Bytes {
     pub spec: ConvI8Spec,
     /// Input, unsigned.
     pub x: Operand,
-    /// Weights, signed (`pack::ConvI8` or `pack::DepthwiseI8`).
-    pub w: Operand,
+    /// Weights, signed (`pack::ConvI8` or `pack::DepthwiseI8`); none where a depthwise convolution sums its windows, or
+    /// takes their maxima.
+    pub w: Option<Operand>,
     /// Biases, factors and bounds (`pack::Requant`).
     pub numbers: Operand,
     /// Addend of the output's shape, unsigned.
@@ -267,6 +268,7 @@ impl Kernel {
             Kernel::Conv { .. } => "Conv",
             Kernel::Depthwise { .. } => "Depthwise",
             Kernel::ConvI8(_) => "ConvI8",
+            Kernel::DepthwiseI8(k) if k.w.is_none() => "PoolI8",
             Kernel::DepthwiseI8(_) => "DepthwiseI8",
             Kernel::MatMul { .. } => "MatMul",
             Kernel::Pool { .. } => "Pool",
@@ -293,7 +295,7 @@ impl Kernel {
                 with_epilogue(&[*x, *w], epilogue)
             }
             Kernel::ConvI8(k) | Kernel::DepthwiseI8(k) => {
-                [k.x, k.w, k.numbers].into_iter().chain(k.residual).collect()
+                [k.x].into_iter().chain(k.w).chain([k.numbers]).chain(k.residual).collect()
             }
             Kernel::MatMul { a, w, epilogue, .. } => with_epilogue(&[*a, *w], epilogue),
             Kernel::WinogradOutput { x, epilogue, .. } => with_epilogue(&[*x], epilogue),

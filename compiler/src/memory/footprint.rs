@@ -170,7 +170,8 @@ pub fn of_kernel(kernel: &Kernel, len: impl Fn(Operand) -> usize) -> Vec<Touch> 
             list
         }
         Kernel::ConvI8(k) | Kernel::DepthwiseI8(k) => {
-            let mut list = vec![read(k.x, of_spatial(&k.spec.x)), read(k.w, all(k.w))];
+            let mut list = vec![read(k.x, of_spatial(&k.spec.x))];
+            list.extend(k.w.map(|w| read(w, all(w))));
             list.push(read(k.numbers, all(k.numbers)));
             list.extend(k.residual.map(|o| read(o, of_spatial(&k.spec.residual))));
             list.push(write(k.y, of_spatial(&k.spec.y)));

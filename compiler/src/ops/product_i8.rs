@@ -11,7 +11,7 @@ use super::product_i8_lower;
 use super::requant::Requant;
 use super::typed::expect;
 use super::walk::{checked_type, operand, optional};
-use super::window::Window;
+use super::window::{Window, advance};
 use super::{Inputs, LayoutRule, Op, OpError, Type};
 use crate::ir::{DType, Shape, Tensor};
 use crate::schedule::LowerCx;
@@ -31,6 +31,11 @@ pub enum Form {
         /// Kernel extents, strides, dilations, pads.
         window: Window,
     },
+    /// The largest of each window of each channel; padding takes no part.
+    Maxima {
+        /// Kernel extents, strides, dilations, pads.
+        window: Window,
+    },
     /// Products of the rows of `x[…, K]` with those of `w[M, K]`.
     Rows,
 }
@@ -45,6 +50,41 @@ pub struct ProductI8 {
     pub x_zero: u8,
     /// What happens to the sums.
     pub requant: Requant,
+}
+
+impl Form {
+    /// Whether there are weights.
+    pub(super) fn weighted(&self) -> bool {
+        !matches!(self, Form::Sums { .. } | Form::Maxima { .. })
+    }
+}
+
+/// The largest elements of windows; `least` where one lies in padding only.
+fn maxima(x: &[i64], g: &Geometry, least: i64) -> Vec<i64> {
+    let plane: usize = g.taps.input.iter().product();
+    let mut out = Vec::new();
+    for plane in x.chunks(plane.max(1)) {
+        let mut window = vec![0; g.taps.rank()];
+        loop {
+            let mut largest = least;
+            let mut tap = vec![0; g.taps.rank()];
+            loop {
+                let at = (0..g.taps.rank()).try_fold(0usize, |at, axis| {
+                    let (o, k) = (window.get(axis).copied()?, tap.get(axis).copied()?);
+                    Some(at * g.taps.input.get(axis).copied()? + g.taps.source(axis, o, k)?)
+                });
+                largest = at.and_then(|at| plane.get(at)).copied().unwrap_or(least).max(largest);
+                if !advance(&mut tap, &g.taps.kernel) {
+                    break;
+                }
+            }
+            out.push(largest);
+            if !advance(&mut window, &g.taps.output) {
+                break;
+            }
+        }
+    }
+    out
 }
 
 /// Position of the addend.
@@ -81,7 +121,7 @@ impl ProductI8 {
             (Form::Window { window, groups }, ..) => {
                 Ok(Extents::Window(Geometry::new(window, *groups, x, w)?))
             }
-            (Form::Sums { window }, ..) => {
+            (Form::Sums { window } | Form::Maxima { window }, ..) => {
                 Ok(Extents::Window(Geometry::new(window, x.get(1).copied().unwrap_or(1), x, w)?))
             }
             (Form::Rows, [lead @ .., k], [outputs, inner]) if k == inner => {
@@ -97,7 +137,7 @@ impl ProductI8 {
     pub(super) fn weights(&self, x: &[usize], operand: Option<&Shape>) -> Result<Shape, OpError> {
         let lacks = || OpError::internal("a product without weights");
         match (&self.form, operand) {
-            (Form::Sums { window }, _) => {
+            (Form::Sums { window } | Form::Maxima { window }, _) => {
                 let kernel = window.kernel_shape.as_ref().ok_or_else(lacks)?;
                 let channels = x.get(1).copied().ok_or_else(lacks)?;
                 let shape: Shape = [channels, 1].iter().chain(kernel).copied().collect();
@@ -115,6 +155,7 @@ impl Op for ProductI8 {
         match self.form {
             Form::Window { .. } => "QLinearConv",
             Form::Sums { .. } => "QLinearAveragePool",
+            Form::Maxima { .. } => "MaxPool",
             Form::Rows => "QLinearMatMul",
         }
     }
@@ -158,7 +199,13 @@ impl Op for ProductI8 {
         let w = w.map_or_else(|| Ok(vec![1; shape.elements()].into()), i64::load)?;
         let outputs = extents.outputs().max(1);
         let (sums, inner) = match &extents {
-            Extents::Window(g) => (convolve(&x, &w, g), g.taps.output.iter().product::<usize>().max(1)),
+            Extents::Window(g) => {
+                let sums = match self.form {
+                    Form::Maxima { .. } => maxima(&x, g, -zero),
+                    _ => convolve(&x, &w, g),
+                };
+                (sums, g.taps.output.iter().product::<usize>().max(1))
+            }
             Extents::Rows(_, k, _) => {
                 let rows = x.chunks(*k.max(&1));
                 let weights = || w.chunks(*k.max(&1));
@@ -179,7 +226,7 @@ impl Op for ProductI8 {
 
     fn layout(&self) -> LayoutRule {
         match self.form {
-            Form::Window { .. } | Form::Sums { .. } => LayoutRule::ChannelsLast,
+            Form::Window { .. } | Form::Sums { .. } | Form::Maxima { .. } => LayoutRule::ChannelsLast,
             Form::Rows => LayoutRule::RowMajor,
         }
     }
@@ -227,6 +274,17 @@ mod tests {
         let y = run(&op.into(), &[Some(&x), None, Some(&bias), Some(&factors)], 1).unwrap();
         // Sums [0, 243] and [0, 11]; ties go to the even neighbour.
         assert_eq!(y[0], Tensor::new([1, 2, 2], vec![3u8, 125, 3, 9]).unwrap());
+    }
+
+    #[test]
+    fn padding_is_never_the_largest() {
+        let mut window = Window::of(&[2]);
+        window.pads = Some(vec![1, 1]);
+        let op = ProductI8 { form: Form::Maxima { window }, x_zero: 10, requant: requant(10) };
+        let x = Tensor::new([1, 2, 3], vec![2u8, 8, 255, 0, 20, 11]).unwrap();
+        let (bias, factors) = (Tensor::vector(&[0i32, 0]), Tensor::vector(&[1.0f32, 1.0]));
+        let y = run(&op.into(), &[Some(&x), None, Some(&bias), Some(&factors)], 1).unwrap();
+        assert_eq!(y[0], Tensor::new([1, 2, 4], vec![2u8, 8, 255, 255, 0, 20, 20, 11]).unwrap());
     }
 
     #[test]

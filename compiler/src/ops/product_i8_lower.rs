@@ -42,8 +42,7 @@ fn window(op: &ProductI8, cx: &mut LowerCx<'_>, g: &Geometry) -> Result<(), OpEr
     };
     let input = cx.read_spatial(0, need)?;
     let kernel = axes(&g.taps.kernel, 1)?;
-    let sums = matches!(op.form, Form::Sums { .. });
-    let depthwise = sums || g.groups > 1 && g.group_in == 1 && g.group_out == 1;
+    let depthwise = !op.form.weighted() || g.groups > 1 && g.group_in == 1 && g.group_out == 1;
     let residual = op.requant.add.map(|_| {
         cx.read_spatial(ADDEND, SpatialNeed { pads: [0; 3], pads_end: [0; 3], fill: None, planar: false })
     });
@@ -51,13 +50,12 @@ fn window(op: &ProductI8, cx: &mut LowerCx<'_>, g: &Geometry) -> Result<(), OpEr
     let (weights, layout) = if depthwise {
         let layout = pack::DepthwiseI8 { kernel, channels: g.outputs() };
         let requant = pack::Requant { channels: g.outputs(), groups: 1 };
-        if sums {
-            (vec![1; pack::DepthwiseI8::ONES.packed_len()], requant)
-        } else {
-            let mut packed = vec![0; layout.packed_len()];
+        let mut packed = Vec::new();
+        if op.form.weighted() {
+            packed = vec![0; layout.packed_len()];
             layout.pack(weights(cx)?, &mut packed)?;
-            (packed, requant)
         }
+        (packed, requant)
     } else {
         let layout =
             pack::ConvI8 { kernel, in_channels: g.group_in, out_channels: g.group_out, groups: g.groups };
@@ -66,7 +64,7 @@ fn window(op: &ProductI8, cx: &mut LowerCx<'_>, g: &Geometry) -> Result<(), OpEr
         (packed, pack::Requant { channels: g.group_out, groups: g.groups })
     };
     let numbers = numbers(op, cx, layout, kernel.iter().product())?;
-    let w = cx.blob("weights", &weights);
+    let w = op.form.weighted().then(|| cx.blob("weights", &weights));
     let (y, view) = cx.write_spatial(0)?;
     let y_view = innermost(view);
     let spec = ConvI8Spec {
@@ -79,7 +77,7 @@ fn window(op: &ProductI8, cx: &mut LowerCx<'_>, g: &Geometry) -> Result<(), OpEr
         pads: input.pads,
         groups: g.groups,
         steps: op.requant.steps(),
-        ones: sums,
+        largest: matches!(op.form, Form::Maxima { .. }),
     };
     let bytes = Bytes { spec, x: input.operand, w, numbers, residual: residual.map(|r| r.operand), y };
     cx.push(if depthwise { Kernel::DepthwiseI8(bytes) } else { Kernel::ConvI8(bytes) });
@@ -107,9 +105,10 @@ fn rows(op: &ProductI8, cx: &mut LowerCx<'_>, m: usize, k: usize, n: usize) -> R
         pads: [0; 3],
         groups: 1,
         steps: op.requant.steps(),
-        ones: false,
+        largest: false,
     };
     let residual = residual.map(|r| r.operand);
+    let w = Some(w);
     cx.push(Kernel::ConvI8(Bytes { spec, x: x.operand, w, numbers, residual, y: y.operand }));
     Ok(())
 }
@@ -131,7 +130,10 @@ fn numbers(
     let bias = cx.constant(2).and_then(|t| t.as_slice::<i32>()).ok_or_else(unknown)?;
     let factors = cx.constant(3).and_then(|t| t.as_slice::<f32>()).ok_or_else(unknown)?;
     let zero = i32::from(op.x_zero);
-    let moved: Vec<i32> = if let Form::Sums { .. } = op.form {
+    // Bytes are never below those of padding that holds the least.
+    let largest = matches!(op.form, Form::Maxima { .. });
+    let (fill, taps) = if largest { (0, 1) } else { (op.x_zero, taps) };
+    let moved: Vec<i32> = if !op.form.weighted() {
         bias.iter().map(|b| b.wrapping_sub((taps as i32).wrapping_mul(zero))).collect()
     } else {
         let weights = weights(cx)?;
@@ -143,6 +145,6 @@ fn numbers(
         moved.collect()
     };
     let mut packed = vec![0; layout.packed_len()];
-    layout.pack(&moved, factors, &op.requant.tail(op.x_zero), &mut packed)?;
+    layout.pack(&moved, factors, &op.requant.tail(fill), &mut packed)?;
     Ok(cx.blob("requantization", &packed))
 }

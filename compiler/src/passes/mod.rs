@@ -145,6 +145,8 @@ pub const FUSION: &[Stage] = &[
             &integer::moves::IntegerMoves,
             // Before the products, too, which read unsigned bytes.
             &integer::unsigned::UnsignedBytes,
+            // Behind both: of unsigned bytes only.
+            &integer::maxima::IntegerMaxima,
             // Behind the epilogues: bias and clamp stand in them.
             &integer::products::IntegerProducts,
             &integer::requantized::IntegerRequantized,

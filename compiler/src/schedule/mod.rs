@@ -356,6 +356,8 @@ fn kernel_macs(kernel: &Kernel) -> Option<u64> {
             Some(points(&spec.y).saturating_mul(taps))
         }
         Kernel::Depthwise { spec, .. } => Some(points(&spec.y).saturating_mul(product(&spec.kernel))),
+        // Sums and maxima multiply nothing.
+        Kernel::DepthwiseI8(k) if k.w.is_none() => None,
         Kernel::ConvI8(k) | Kernel::DepthwiseI8(k) => {
             let spec = &k.spec;
             let taps = product(&spec.kernel).saturating_mul((spec.x.channels / spec.groups.max(1)) as u64);

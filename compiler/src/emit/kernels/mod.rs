@@ -128,6 +128,9 @@ pub(super) fn layer(
             depthwise::parts(&cx, kernel, spec, [*x, *w, *y], epilogue)?
         }
         Kernel::ConvI8(k) => bytes::parts(&cx, kernel, k, "conv_i8", "ConvI8Layer")?,
+        Kernel::DepthwiseI8(k) if k.w.is_none() => {
+            bytes::parts(&cx, kernel, k, "windows_i8", "WindowsI8Layer")?
+        }
         Kernel::DepthwiseI8(k) => bytes::parts(&cx, kernel, k, "depthwise_i8", "DepthwiseI8Layer")?,
         Kernel::MatMul { spec, a, w, epilogue, y } => {
             matmul::parts(&cx, kernel, spec, [*a, *w, *y], epilogue)?

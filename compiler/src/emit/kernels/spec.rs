@@ -117,11 +117,11 @@ pub(super) fn bytes(s: &ConvI8Spec) -> TokenStream {
     let (x, y, residual) = (view(&s.x), view(&s.y), view(&s.residual));
     let [kernel, stride, dilation, pads] = [s.kernel, s.stride, s.dilation, s.pads].map(triple);
     let groups = size(s.groups);
-    let (rescale, add, last, ones) = (s.steps.rescale, s.steps.add, s.steps.last, s.ones);
+    let (rescale, add, last, largest) = (s.steps.rescale, s.steps.add, s.steps.last, s.largest);
     quote!(rt::spec::ConvI8Spec {
         x: #x, y: #y, residual: #residual,
         kernel: #kernel, stride: #stride, dilation: #dilation, pads: #pads, groups: #groups,
-        steps: rt::spec::RequantSteps { rescale: #rescale, add: #add, last: #last }, ones: #ones,
+        steps: rt::spec::RequantSteps { rescale: #rescale, add: #add, last: #last }, largest: #largest,
     })
 }
 

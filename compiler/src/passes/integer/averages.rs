@@ -23,7 +23,7 @@ use crate::ops::reduce::{Reduce, ReduceFn};
 use crate::ops::requant::Requant;
 use crate::ops::reshape::Reshape;
 use crate::ops::transpose::Transpose;
-use crate::ops::window::{AutoPad, Window};
+use crate::ops::window::{AutoPad, Taps, Window};
 use crate::ops::{Graph, OpKind};
 
 /// See the module.
@@ -41,7 +41,7 @@ impl Pass for IntegerAverages {
 }
 
 /// Elements of all channels' windows together: their evaluation holds a one for each. Keeps sums below 2³¹, too.
-const MAX_ONES: usize = 1 << 22;
+pub(super) const MAX_ONES: usize = 1 << 22;
 
 /// Sums over windows of `[N, C, space…]`.
 struct Sums {
@@ -93,21 +93,26 @@ fn rewrite(graph: &mut Editor<'_>, id: NodeId) -> Outcome {
 fn of_pool(pool: &Pool, x: &Shape) -> Result<Sums, String> {
     let taps = pool.taps(x).map_err(|e| e.to_string())?;
     let count: usize = taps.kernel.iter().product();
-    let pads: Vec<usize> = taps.begin.iter().chain(&taps.end).copied().collect();
+    let pads = taps.begin.iter().chain(&taps.end).copied().collect();
     let counted = matches!(pool.kind, Kind::Average { include_pad: true });
     let cut = (0..taps.rank()).any(|a| taps.overrun(a) > taps.end.get(a).copied().unwrap_or(0));
     if cut || taps.padded() && !counted {
         return Err("its windows have different numbers of elements".to_owned());
     }
-    let window = Window {
+    let window = spelled_out(&taps, pads);
+    let shape: Shape = x.iter().take(2).chain(&taps.output).copied().collect();
+    Ok(Sums { window, count: count as f64, moved: None, shape })
+}
+
+/// A window with every attribute.
+pub(super) fn spelled_out(taps: &Taps, pads: Vec<usize>) -> Window {
+    Window {
         kernel_shape: Some(taps.kernel.clone()),
         strides: Some(taps.strides.clone()),
         dilations: Some(taps.dilations.clone()),
         pads: Some(pads),
         auto_pad: AutoPad::NotSet,
-    };
-    let shape: Shape = x.iter().take(2).chain(&taps.output).copied().collect();
-    Ok(Sums { window, count: count as f64, moved: None, shape })
+    }
 }
 
 fn of_axes(reduce: &Reduce, x: &Shape, axes: Option<Vec<i64>>) -> Result<Sums, String> {

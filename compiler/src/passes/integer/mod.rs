@@ -5,6 +5,7 @@ pub(super) mod additions;
 pub(super) mod averages;
 pub(super) mod binaries;
 pub(super) mod gemm;
+pub(super) mod maxima;
 pub(super) mod moves;
 pub(super) mod products;
 pub(super) mod remains;
@@ -18,6 +19,7 @@ use super::matching::{constant, input};
 use crate::ir::{DType, NodeId, Tensor, ValueId};
 use crate::kernel::expr::UnaryFn;
 use crate::ops::pool::Kind;
+use crate::ops::resize::{Coordinates, Mode};
 use crate::ops::unary::Unary;
 use crate::ops::{Graph, Node, OpKind};
 
@@ -97,7 +99,12 @@ fn dequantized(graph: &Graph, v: ValueId) -> Option<(NodeId, ValueId, Steps)> {
 /// Whether an operator hands on elements of operand 0 as they are (or zeros, or the largest of some).
 fn moves(op: &OpKind) -> bool {
     match op {
-        OpKind::Reshape(_) | OpKind::Transpose(_) | OpKind::Pad(_) => true,
+        OpKind::Reshape(_) | OpKind::Transpose(_) | OpKind::Pad(_) | OpKind::Identity(_) => true,
+        OpKind::Slice(_) | OpKind::Gather(_) | OpKind::Expand(_) | OpKind::Tile(_) => true,
+        OpKind::BlockMove(_) => true,
+        OpKind::Resize(resize) => {
+            matches!(resize.mode, Mode::Nearest(_)) && resize.coordinates != Coordinates::TfCropAndResize
+        }
         OpKind::Pool(pool) => {
             matches!(pool.kind, Kind::Max { .. }) && pool.activation == crate::ops::fused::Activation::None
         }
