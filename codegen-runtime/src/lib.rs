@@ -11,6 +11,7 @@ extern crate std;
 
 pub mod api;
 pub mod blob;
+pub mod bounded;
 pub mod crew;
 pub mod custom;
 mod doors;
@@ -34,6 +35,7 @@ pub mod state;
 
 pub use api::{Faults, LayerInfo, ModelInfo, Probe, Shaped, Stopwatch, Storage, TensorInfo, Tensors};
 pub use blob::{AnyBlob, Blob, WeightsError};
+pub use bounded::{Bounded, BoundedRows};
 #[cfg(feature = "threads")]
 pub use crew::Crew;
 pub use crew::Hands;

@@ -154,6 +154,7 @@ impl Compiled {
     /// model's own layout. Kernels and fusions are the same, addresses are not.
     pub fn showing(&self, values: &[ValueId], levels: &[Level]) -> Result<Compiled, Diagnostics> {
         let mut shown = self.clone();
+        shown.graph.lengths.clear();
         shown.graph.outputs = values.iter().enumerate().map(|(i, &v)| (format!("value_{i:04}"), v)).collect();
         let options = schedule_options(&shown.graph, false, &[], levels, self.exact);
         shown.schedule = lower(&shown.graph, &options)?;

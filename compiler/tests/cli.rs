@@ -135,7 +135,7 @@ fn float_steps_are_named_or_refused() {
         assert_eq!(run.status.code(), Some(status), "{said}");
         let code = if status == 0 { "W0708" } else { "E0305" };
         assert_eq!(said.contains(code), name == "named", "{said}");
-        assert_eq!(said.contains("(Softmax) runs in float"), name == "named", "{said}");
+        assert_eq!(said.contains("(Exp) runs in float"), name == "named", "{said}");
     }
 }
 

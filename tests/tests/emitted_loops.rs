@@ -522,6 +522,7 @@ fn unit(case: &Case) -> (Schedule, Plan, Meta) {
         constants: vec![],
         inputs: (0..case.inputs).map(port).collect(),
         outputs: vec![port(case.output)],
+        lengths: Vec::new(),
     };
     let end = |&(dtype, len, offset): &(DType, usize, usize)| offset + dtype.size() * len;
     let plan = Plan {

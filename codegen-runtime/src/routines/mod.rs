@@ -4,11 +4,13 @@
 //! rest of the output as it was; nothing panics.
 
 pub mod bits;
+pub mod boxes;
 pub mod det;
 pub mod grid_sample;
 pub mod labels;
 pub mod linear_attention;
 pub mod ngrams;
+pub mod places;
 pub mod real;
 pub mod recurrent;
 pub mod resize;

@@ -160,12 +160,12 @@ fn add_samples(model: &ModelConfig, compiled: &mut Compiled, data: Option<&Path>
             t.dtype() == value.dtype && t.shape() == &value.shape
         });
         let size: usize = inputs.iter().chain(&outputs).map(|t| t.len() * t.dtype().size()).sum();
-        if !fits || outputs.len() != compiled.graph.outputs.len() || bytes + size > MOST_SAMPLE_BYTES {
+        if !fits || outputs.len() != compiled.graph.own_outputs().len() || bytes + size > MOST_SAMPLE_BYTES {
             continue;
         }
         bytes += size;
-        if model.quantization.is_some() {
-            // What was recorded is the float model's.
+        if model.quantization.is_some() || !compiled.graph.lengths.is_empty() {
+            // What was recorded is the float model's, or lacks what lies beyond lengths.
             outputs = interp::run(&compiled.graph, &inputs).map_err(|e| Diagnostic::from(&e))?;
         }
         // One tolerance for all outputs of a sample: the strictest that any of them states.

@@ -4,7 +4,7 @@ use super::args::VerifyArgs;
 use super::data::{CaseInfo, SampleSet, sample_sets};
 use crate::config::{Config, ModelConfig};
 use crate::diag::{Code, Diagnostic, Diagnostics};
-use crate::ir::{DType, Data, Table, Tensor};
+use crate::ir::{DType, Data, OutputLength, Table, Tensor};
 use crate::pipeline::{self, Compiled};
 use std::path::{Path, PathBuf};
 
@@ -75,6 +75,8 @@ pub struct Ready<'a> {
     pub steps: usize,
     /// Types and shapes of the outputs.
     pub outputs: Vec<(DType, Vec<usize>)>,
+    /// Which of them have extents that the run says.
+    lengths: Vec<OutputLength>,
     /// Positions of the file's inputs that are still inputs.
     inputs: Vec<usize>,
     /// Tables of the inputs that are left, and of the outputs, where these are texts.
@@ -114,10 +116,16 @@ pub fn prepare<'a>(
     let input_texts = graph.inputs.iter().map(|&v| texts(&graph.value(v).name)).collect();
     let output_texts = graph.outputs.iter().map(|(name, _)| texts(name)).collect();
     let outputs = outputs(&compiled);
-    Ok((Ready { case, steps, outputs, inputs, input_texts, output_texts }, compiled))
+    let lengths = compiled.graph.lengths.clone();
+    Ok((Ready { case, steps, outputs, lengths, inputs, input_texts, output_texts }, compiled))
 }
 
 impl Ready<'_> {
+    /// A run's outputs as they are recorded.
+    pub fn cut(&self, outputs: Vec<Tensor>) -> Vec<Tensor> {
+        OutputLength::cut(&self.lengths, outputs)
+    }
+
     /// The sample's tensors for the inputs that are left.
     pub fn inputs(&self, set: &SampleSet) -> Result<Vec<Tensor>, String> {
         self.inputs

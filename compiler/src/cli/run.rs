@@ -8,7 +8,7 @@ use super::harness::{Answer, Harness};
 use super::progress::Progress;
 use crate::config::ModelConfig;
 use crate::diag::{Code, Diagnostic, Diagnostics};
-use crate::ir::{Data, Table, Tensor};
+use crate::ir::{Data, OutputLength, Table, Tensor};
 use crate::onnx::write_npy;
 use crate::pipeline;
 use std::path::Path;
@@ -92,6 +92,7 @@ pub fn run(args: &RunArgs) -> Result<(), Diagnostics> {
     if let Answer::Fault(text) = answer {
         eprintln!("warning: {text}");
     }
+    let found = OutputLength::cut(&compiled.graph.lengths, found);
     let fail = |p: &Path, e: std::io::Error| environment(format!("`{}`: {e}", p.display()));
     std::fs::create_dir_all(&args.output).map_err(|e| fail(&args.output, e))?;
     for (i, (tensor, (name, _))) in found.iter().zip(&compiled.graph.outputs).enumerate() {

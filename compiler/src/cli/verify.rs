@@ -231,7 +231,7 @@ fn interpret(ready: &Ready<'_>, compiled: &Compiled) -> CaseReport {
         let found = ready
             .inputs(set)
             .and_then(|inputs| crate::interp::run(&compiled.graph, &inputs).map_err(|e| e.to_string()));
-        ready.judge(&mut report, "interpreter", set, found);
+        ready.judge(&mut report, "interpreter", set, found.map(|f| ready.cut(f)));
     }
     report
 }
@@ -243,7 +243,7 @@ fn generated(packages: &mut Packages, number: usize, ready: &Ready<'_>) -> CaseR
         for set in &ready.case.sets {
             let found =
                 ready.inputs(set).and_then(|inputs| packages.infer(number, level, &inputs, &ready.outputs));
-            ready.judge(&mut report, level.name(), set, found);
+            ready.judge(&mut report, level.name(), set, found.map(|f| ready.cut(f)));
         }
     }
     report

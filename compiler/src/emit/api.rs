@@ -12,7 +12,7 @@ use super::operands::{Operands, element};
 use super::state::States;
 use super::{Carried, EmitError, EmitOptions, Level, ModelUnit, VERSION, format, names};
 use crate::kernel::Operand;
-use crate::schedule::Port;
+use crate::schedule::{Port, Schedule};
 
 /// Element types of the runtime that ports may have.
 const STORAGE_TYPES: [&str; 9] =
@@ -50,6 +50,26 @@ pub(super) struct PortCode<'a> {
     pub(super) weights: TokenStream,
     /// Array type.
     pub(super) shape: TokenStream,
+    /// Of an output whose extent along an axis the run says.
+    pub(super) bounded: Option<BoundedCode>,
+}
+
+/// How the caller sees an output whose extent along an axis the run says.
+pub(super) struct BoundedCode {
+    /// Axis of the array type; `None` where it lies too deep for a type of its own.
+    pub(super) form: BoundedForm,
+    /// Place of the length, as a type, and the weights that it may lie in.
+    pub(super) length: (TokenStream, TokenStream),
+}
+
+/// Types of the runtime.
+pub(super) enum BoundedForm {
+    /// `Bounded<T, MAX>`.
+    Slice(TokenStream),
+    /// `BoundedRows<T, MAX, ROWS>`.
+    Rows(TokenStream),
+    /// The whole array, and beside it a field with the length.
+    Beside(Ident),
 }
 
 impl Api {
@@ -64,7 +84,8 @@ impl Api {
         let (inputs, outputs) =
             names::ports(schedule, module, &unit.meta.renames, !unit.meta.states.is_empty())?;
         let ins = ports(operands, &schedule.inputs, &inputs)?;
-        let outs = ports(operands, &schedule.outputs, &outputs)?;
+        let mut outs = ports(operands, &schedule.outputs, &outputs)?;
+        bound(schedule, &mut outs)?;
         if outs.is_empty() {
             return Err(EmitError::Internal("a model without outputs".into()));
         }
@@ -82,10 +103,10 @@ impl Api {
             items.extend(port_items(kind, port)?);
         }
         items.extend(super::table::items(&ins.iter().chain(&outs).collect::<Vec<_>>())?);
-        items.extend(structs(&states.given(&ins), &states.answered(&outs))?);
+        items.extend(structs(&states.given(&ins), &answered(&states, schedule, &outs))?);
         items.extend(runner(operands, layers, options, fallible)?);
         items.push(model_struct(traits)?);
-        items.push(model_impl(&ins, &outs, &states, traits)?);
+        items.push(model_impl(&ins, &outs, &answered(&states, schedule, &outs), &states, traits)?);
         items.push(tensors_impl(&ins, &outs, &states, traits)?);
         let halves = STORAGE_TYPES.iter().copied().filter(|half| {
             let shapes = ins.iter().chain(&outs).map(|p| p.shape.to_string());
@@ -95,6 +116,16 @@ impl Api {
         });
         let mut exports =
             vec!["LayerInfo", "Level", "ModelInfo", "Probe", "RunError", "Shaped", "TensorInfo", "Tensors"];
+        for (form, name) in [(true, "Bounded"), (false, "BoundedRows")] {
+            let has = |b: &BoundedCode| match b.form {
+                BoundedForm::Slice(_) => form,
+                BoundedForm::Rows(_) => !form,
+                BoundedForm::Beside(_) => false,
+            };
+            if outs.iter().filter_map(|p| p.bounded.as_ref()).any(has) {
+                exports.push(name);
+            }
+        }
         if external {
             exports.extend(["Blob", "WeightsError"]);
         }
@@ -133,7 +164,8 @@ impl Api {
             ("Input", &self.inputs, &unit.schedule.inputs),
             ("Output", &self.outputs, &unit.schedule.outputs),
         ] {
-            for (i, (name, port)) in names.iter().zip(ports).enumerate() {
+            let shown = if kind == "Input" { ports.len() } else { unit.schedule.own_outputs().len() };
+            for (i, (name, port)) in names.iter().zip(ports).take(shown).enumerate() {
                 let back = |c: &&Carried| if kind == "Input" { c.input == i } else { c.output == i };
                 match self.carried.iter().find(back) {
                     None => lines.push(format!("- {kind} `{}`: {}", name.field, type_of(port))),
@@ -225,15 +257,7 @@ fn ports<'a>(
                 Operand::Const(_) => quote!(rt::Const<#element, #offset, #count>),
             }
         };
-        let extents = match port.shape.as_slice() {
-            // A leading batch of 1 says nothing; a vector of one element stays one.
-            [1, rest @ ..] if !rest.is_empty() => rest,
-            all => all,
-        };
-        let shape = extents.iter().rev().fold(element(dtype, &place)?, |inner, &n| {
-            let n = format::size(n);
-            quote!([#inner; #n])
-        });
+        let shape = array(element(dtype, &place)?, extents(port));
         code.push(PortCode {
             port,
             field: names::ident(&name.field),
@@ -245,9 +269,55 @@ fn ports<'a>(
                 false => operands.weights(&[port.operand])?,
             },
             shape,
+            bounded: None,
         });
     }
     Ok(code)
+}
+
+/// Extents of the array type: a leading batch of 1 says nothing; a vector of one element stays one.
+fn extents(port: &Port) -> &[usize] {
+    match port.shape.as_slice() {
+        [1, rest @ ..] if !rest.is_empty() => rest,
+        all => all,
+    }
+}
+
+/// Array type of these extents.
+fn array(element: TokenStream, extents: &[usize]) -> TokenStream {
+    extents.iter().rev().fold(element, |inner, &n| {
+        let n = format::size(n);
+        quote!([#inner; #n])
+    })
+}
+
+/// Gives outputs with lengths their types.
+fn bound(schedule: &Schedule, outs: &mut [PortCode<'_>]) -> Result<(), EmitError> {
+    for l in &schedule.lengths {
+        let lost = || EmitError::Internal("a length that is no output".into());
+        let length = outs.get(l.length).map(|p| (p.slot.clone(), p.weights.clone())).ok_or_else(lost)?;
+        let out = outs.get_mut(l.output).ok_or_else(lost)?;
+        let element = element(out.port.dtype, &format::code(&out.port.name))?;
+        // The axis itself is never left out, whatever its maximum.
+        let all = match l.axis {
+            0 => out.port.shape.as_slice(),
+            _ => extents(out.port),
+        };
+        out.shape = array(element.clone(), all);
+        let axis = l.axis - (out.port.shape.len() - all.len());
+        let inner = array(element, all.get(axis + 1..).ok_or_else(lost)?);
+        let most = format::size(all.get(axis).copied().ok_or_else(lost)?);
+        let form = match (axis, all) {
+            (0, _) => BoundedForm::Slice(quote!(#inner, #most)),
+            (1, [rows, ..]) => {
+                let rows = format::size(*rows);
+                BoundedForm::Rows(quote!(#inner, #most, #rows))
+            }
+            _ => BoundedForm::Beside(names::ident(&format!("{}_len", out.field))),
+        };
+        out.bounded = Some(BoundedCode { form, length });
+    }
+    Ok(())
 }
 
 /// Constants about the model.
@@ -336,13 +406,32 @@ fn port_items(kind: &str, p: &PortCode<'_>) -> Result<Vec<String>, EmitError> {
     ])
 }
 
+/// Outputs that the caller sees: neither state nor lengths.
+fn answered<'p, 'a>(states: &States, schedule: &Schedule, outs: &'p [PortCode<'a>]) -> Vec<&'p PortCode<'a>> {
+    states.answered(outs.get(..schedule.own_outputs().len()).unwrap_or(outs))
+}
+
 fn structs(ins: &[&PortCode<'_>], outs: &[&PortCode<'_>]) -> Result<Vec<String>, EmitError> {
     let mut items = Vec::new();
     let fields = |ports: &[&PortCode<'_>], lifetime: TokenStream| -> Vec<TokenStream> {
         let field = |p: &&PortCode<'_>| {
             let (field, alias) = (&p.field, &p.alias);
             let doc = format!(" {}: {}.", format::code(&p.port.name), type_of(p.port));
-            quote!(#[doc = #doc] pub #field: &#lifetime #alias)
+            let plain = quote!(#[doc = #doc] pub #field: &#lifetime #alias);
+            let Some(bounded) = &p.bounded else { return plain };
+            let doc = format!(
+                " {}: at most {}, of which the run says how many there are.",
+                format::code(&p.port.name),
+                type_of(p.port)
+            );
+            match &bounded.form {
+                BoundedForm::Slice(of) => quote!(#[doc = #doc] pub #field: rt::Bounded<#lifetime, #of>),
+                BoundedForm::Rows(of) => quote!(#[doc = #doc] pub #field: rt::BoundedRows<#lifetime, #of>),
+                BoundedForm::Beside(len) => {
+                    let about = format!(" How many of {} there are.", format::code(&p.port.name));
+                    quote!(#[doc = #doc] pub #field: &#lifetime #alias, #[doc = #about] pub #len: usize)
+                }
+            }
         };
         ports.iter().map(field).collect()
     };

@@ -3,7 +3,7 @@
 use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 
-use super::api::{PortCode, levels};
+use super::api::{BoundedForm, PortCode, levels};
 use super::control::Lists;
 use super::kernels::Layer;
 use super::operands::Operands;
@@ -141,6 +141,7 @@ fn run_layers(traits: Traits, probe: TokenStream) -> TokenStream {
 pub(super) fn model_impl(
     ins: &[PortCode<'_>],
     outs: &[PortCode<'_>],
+    answered: &[&PortCode<'_>],
     states: &States,
     traits: Traits,
 ) -> Result<String, EmitError> {
@@ -148,7 +149,7 @@ pub(super) fn model_impl(
     let result = result_type(fallible);
     let layers = run_layers(traits, quote!(&mut ()));
     let methods = states.methods(ins, outs, external);
-    let (ins, outs) = (states.given(ins), states.answered(outs));
+    let ins = states.given(ins);
     let end = if fallible { quote!(Ok(self.outputs())) } else { quote!(self.outputs()) };
     let run = {
         let (arguments, copies) = match ins.as_slice() {
@@ -186,9 +187,17 @@ pub(super) fn model_impl(
             }
         )
     });
-    let fields = outs.iter().map(|p| {
+    let fields = answered.iter().map(|p| {
         let (field, slot, weights) = (&p.field, &p.slot, &p.weights);
-        quote!(#field: rt::api::shape(arena.read::<#slot, _>(#weights)))
+        let all = quote!(rt::api::shape(arena.read::<#slot, _>(#weights)));
+        let Some(bounded) = &p.bounded else { return quote!(#field: #all) };
+        let (slot, weights) = &bounded.length;
+        let length = quote!(rt::bounded::length(arena.read::<#slot, _>(#weights)));
+        match &bounded.form {
+            BoundedForm::Slice(_) => quote!(#field: rt::Bounded::new(#all, #length)),
+            BoundedForm::Rows(_) => quote!(#field: rt::BoundedRows::new(#all, #length)),
+            BoundedForm::Beside(len) => quote!(#field: #all, #len: #length),
+        }
     });
     let given = |lifetime: TokenStream| external.then(|| quote!(weights: &#lifetime weights::Blob));
     let (new, taken) = (given(quote!('a)), given(quote!('static)));

@@ -215,6 +215,7 @@ mod tests {
             constants: vec![],
             inputs: inputs.iter().map(port).collect(),
             outputs: outputs.iter().map(port).collect(),
+            lengths: Vec::new(),
         }
     }
 

@@ -68,6 +68,7 @@ fn pointwise() -> (Schedule, Plan, PlanTable, Meta) {
         constants: vec![constant("w", 24), constant("b", 16)],
         inputs: vec![port("image", &[1, 2, 2, 3], "nhwc", X)],
         outputs: vec![port("y:0", &[1, 2, 2, 4], "nhwc", Y)],
+        lengths: Vec::new(),
     };
     let plan = Plan {
         offsets: vec![0, 64],

@@ -12,6 +12,7 @@
 //! (`texts.rs`); what `ZipMap` makes stays a tensor.
 
 mod attrs;
+mod bounded;
 mod constant;
 mod control;
 mod custom;
@@ -382,4 +383,5 @@ fn define_outputs(walker: &mut Walker<'_>, outputs: &[ValueInfoProto], scope: &S
             }
         }
     }
+    walker.output_lengths();
 }

@@ -1,6 +1,7 @@
 //! One node: import its operator, infer its results, fold them where their operands are known.
 
 use super::attrs::{self, Decoded};
+use super::bounded;
 use super::constant::constant;
 use super::inputs::{quoted, size_problem};
 use super::limits::FOLD_RESULT_BYTES;
@@ -11,7 +12,7 @@ use crate::diag::{Code, Diagnostic, NodeRef};
 use crate::ir::{DType, Origin, Tensor, ValueId};
 use crate::onnx::proto::NodeProto;
 use crate::onnx::{AttrReader, NodeView};
-use crate::ops::{Body, Fact, Import, Importer, Inputs, OpError, OpKind, Type, eval_within};
+use crate::ops::{Body, Fact, Import, Importer, Inputs, Length, Lengths, OpError, OpKind, Type, eval_within};
 use std::collections::BTreeSet;
 
 /// Operands shown with a diagnostic.
@@ -69,7 +70,8 @@ impl<'m> Walker<'m> {
                 // Texts are declared as such.
                 let dtype = if value.texts.is_some() { DType::String } else { value.dtype };
                 let shape = value.shape.clone();
-                self.compare(name, dtype, &shape);
+                let open = self.bounds.get(&v).map(|b| b.axis);
+                self.compare(name, dtype, &shape, open);
             }
             self.define(name, slot, scope);
         }
@@ -336,9 +338,21 @@ impl<'m> Walker<'m> {
         origin: &Origin,
     ) -> Result<Vec<Slot>, NodeError> {
         let (op, texts) = self.on_texts(op, operands)?;
+        let found = self.along(operands)?;
+        if let (OpKind::Shape(asked), Some(of), Some(name)) =
+            (&op, operands.values.first().copied().flatten(), names.first())
+            && let Some(v) = self.asked(asked, of, &frame.value_name(name), origin)
+        {
+            return Ok(vec![Slot::Value(v)]);
+        }
         let facts = self.facts(operands);
         let inputs = Inputs::new(&facts, names.len());
-        let types = op.as_op().infer(&inputs)?;
+        let mut types = op.as_op().infer(&inputs)?;
+        // Shape and Size: what they tell of such an operand here does not depend on its length.
+        let lengths = match &op {
+            OpKind::Shape(_) => Lengths::default(),
+            op => op.as_op().lengths(&inputs, &found.along)?,
+        };
         if names.iter().skip(types.len()).any(|o| !o.is_empty()) {
             return Err(OpError::invalid(format!(
                 "{} results are named, but the operator has {}",
@@ -362,26 +376,38 @@ impl<'m> Walker<'m> {
                 known
             }
         };
-        if let Some(known) = &known {
-            check_folded(known, &types)?;
-        }
-
+        let known = match known {
+            None => None,
+            Some(known) => {
+                check_folded(&known, &types)?;
+                let known = bounded::cut(known, &lengths)?;
+                for (ty, tensor) in types.iter_mut().zip(&known) {
+                    ty.shape = tensor.shape().clone();
+                }
+                Some(known)
+            }
+        };
+        let inputs = self.cleared(operands, &lengths, origin);
+        let names = with_lengths(names, &lengths);
         let outputs = names
             .iter()
             .zip(types)
             .map(|(name, ty)| (!name.is_empty()).then(|| (frame.value_name(name), ty.dtype, ty.shape)));
         let outputs = outputs.collect();
-        let id = self.graph.add_node(op, operands.values.clone(), outputs, vec![origin.clone()]);
+        let id = self.graph.add_node(op, inputs, outputs, vec![origin.clone()]);
         let results = self.graph.node(id).map(|n| n.outputs.clone()).unwrap_or_default();
         for v in results.iter().flatten() {
             self.graph.value_mut(*v).texts = texts.clone();
         }
-        if let Some(known) = known {
-            for (v, tensor) in results.iter().zip(known) {
-                if let Some(v) = v {
-                    self.graph.set_constant(*v, tensor);
+        match known {
+            Some(known) => {
+                for (v, tensor) in results.iter().zip(known) {
+                    if let Some(v) = v {
+                        self.graph.set_constant(*v, tensor);
+                    }
                 }
             }
+            None => self.bound_results(&results, &lengths, &found, origin)?,
         }
         Ok(results.iter().map(|v| v.map_or(Slot::Unknown, Slot::Value)).collect())
     }
@@ -390,6 +416,20 @@ impl<'m> Walker<'m> {
 /// Names of a node's results.
 pub(super) fn names(node: &NodeProto) -> Vec<&str> {
     node.output.iter().map(String::as_str).collect()
+}
+
+/// Names of a node's results, and of the lengths that stand behind them.
+fn with_lengths(names: &[&str], lengths: &Lengths) -> Vec<String> {
+    let mut all: Vec<String> = names.iter().map(|&n| n.to_owned()).collect();
+    for along in lengths.results.iter().flatten() {
+        if let Length::Result(k) = along.length {
+            all.resize(all.len().max(k + 1), String::new());
+            if let Some(name) = all.get_mut(k).filter(|n| n.is_empty()) {
+                *name = format!("length of {}", names.iter().find(|n| !n.is_empty()).unwrap_or(&""));
+            }
+        }
+    }
+    all
 }
 
 /// Why a node is refused.

@@ -7,7 +7,7 @@ use super::walk::{Frame, Stop, Walker};
 use crate::diag::{Diagnostic, NodeRef};
 use crate::ir::{Origin, Tensor, ValueId};
 use crate::onnx::proto::GraphProto;
-use crate::ops::{Graph, OpError, Type};
+use crate::ops::{Graph, OpError, Type, unknown_length};
 use std::collections::BTreeMap;
 
 /// What a formal input of a subgraph is.
@@ -39,6 +39,7 @@ impl<'m> Walker<'m> {
         origin: &Origin,
     ) -> Result<Option<Sub>, Stop> {
         let around = std::mem::replace(&mut self.graph, Graph::new(short(&proto.name)));
+        let bounds_around = std::mem::take(&mut self.bounds);
         let mut scope = Scope::new();
         let mut known = true;
         let mut slots = Vec::with_capacity(formals.len());
@@ -82,7 +83,15 @@ impl<'m> Walker<'m> {
             self.results(names, &scope, origin)
         });
         let mut graph = std::mem::replace(&mut self.graph, around);
+        let bounds = std::mem::replace(&mut self.bounds, bounds_around);
         let results = results?;
+        if let Some(Slot::Value(v)) =
+            results.iter().find(|s| matches!(s, Slot::Value(v) if bounds.contains_key(v)))
+        {
+            let why = format!("`{}`, a result of a branch or loop,", graph.value(*v).name);
+            self.problems.push(Diagnostic::from_op(&unknown_length(&why), NodeRef::from(origin)));
+            return Ok(None);
+        }
         for (info, slot) in proto.output.iter().zip(&results) {
             match slot {
                 Slot::Value(v) if graph.value(*v).texts.is_some() => {

@@ -1,6 +1,7 @@
 //! The forward walk: names to values, nodes in execution order, subgraphs and functions in place.
 
 use super::attrs::Given;
+use super::bounded::Bounds;
 use super::custom::CustomOps;
 use super::inputs::{Declared, Dim, declared};
 use super::limits::{MAX_CONSTANT_BYTES, MAX_NODES, short};
@@ -50,6 +51,8 @@ pub(super) struct Walker<'m> {
     /// Dictionaries that became tensors, and their keys.
     pub dictionaries: BTreeMap<ValueId, Keys>,
     pub problems: Problems,
+    /// Values of the graph whose extent along an axis is a maximum.
+    pub bounds: Bounds,
     /// Types that the main graph declares, by name.
     pub declared: HashMap<&'m str, Declared<'m>>,
     /// Nodes left of [`MAX_NODES`].
@@ -65,6 +68,7 @@ pub(super) struct Lent {
     graph: Graph,
     importers: Vec<Importer>,
     problems: Problems,
+    bounds: Bounds,
     left: (usize, usize, usize, u64),
 }
 
@@ -82,6 +86,7 @@ impl<'m> Walker<'m> {
             dims: BTreeMap::new(),
             dictionaries: BTreeMap::new(),
             problems,
+            bounds: Bounds::new(),
             declared: HashMap::new(),
             nodes_left: MAX_NODES,
             bytes_left: MAX_CONSTANT_BYTES,
@@ -105,6 +110,7 @@ impl<'m> Walker<'m> {
             dims: BTreeMap::new(),
             dictionaries: BTreeMap::new(),
             problems: std::mem::take(&mut self.problems),
+            bounds: std::mem::take(&mut self.bounds),
             declared: HashMap::new(),
             nodes_left: self.nodes_left,
             bytes_left: self.bytes_left,
@@ -119,6 +125,7 @@ impl<'m> Walker<'m> {
             graph: self.graph,
             importers: self.importers,
             problems: self.problems,
+            bounds: self.bounds,
             left: (self.nodes_left, self.bytes_left, self.fold_bytes_left, self.fold_work_left),
         }
     }
@@ -126,6 +133,7 @@ impl<'m> Walker<'m> {
     /// Goes on where a lent walker stopped.
     pub fn take_back(&mut self, lent: Lent) {
         (self.graph, self.importers, self.problems) = (lent.graph, lent.importers, lent.problems);
+        self.bounds = lent.bounds;
         (self.nodes_left, self.bytes_left, self.fold_bytes_left, self.fold_work_left) = lent.left;
     }
 
@@ -255,12 +263,16 @@ impl<'m> Walker<'m> {
         self.problems.push(Diagnostic::error(Code::GraphStructure, message));
     }
 
-    /// Compares a computed type with what the main graph declares.
-    pub fn compare(&mut self, name: &str, dtype: DType, shape: &Shape) {
+    /// Compares a computed type with what the main graph declares; an axis of which only a run knows the extent may
+    /// be of any that is not larger.
+    pub fn compare(&mut self, name: &str, dtype: DType, shape: &Shape, open: Option<usize>) {
         let Some(declared) = self.declared.get(name) else { return };
         let fits = |dims: &[Dim<'_>]| {
-            dims.len() == shape.rank()
-                && dims.iter().zip(shape.iter()).all(|(d, &e)| !matches!(d, Dim::Value(v) if *v != e))
+            let agrees = |(a, (d, &e)): (usize, (&Dim<'_>, &usize))| match d {
+                Dim::Value(v) => *v == e || open == Some(a) && *v < e,
+                Dim::Open(_) => true,
+            };
+            dims.len() == shape.rank() && dims.iter().zip(shape.iter()).enumerate().all(agrees)
         };
         if declared.dtype == dtype && declared.dims.as_deref().is_none_or(fits) {
             return;

@@ -58,6 +58,17 @@ pub struct Node<O> {
     pub origins: Vec<Origin>,
 }
 
+/// An output whose extent along an axis is a maximum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutputLength {
+    /// Position of the output.
+    pub output: usize,
+    /// The axis.
+    pub axis: usize,
+    /// Position of the output, an `i64[1]`, that says the extent of a run.
+    pub length: usize,
+}
+
 /// A graph in execution order, generic over the operators so that `ir` stays a leaf.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Graph<O> {
@@ -69,9 +80,28 @@ pub struct Graph<O> {
     pub outputs: Vec<(String, ValueId)>,
     /// What numbers or columns of inputs and outputs stand for, by name.
     pub tables: BTreeMap<String, Table>,
+    /// Which outputs have extents that only a run knows. The outputs that say these stand behind the model's own.
+    pub lengths: Vec<OutputLength>,
     pub(super) values: Vec<Value>,
     pub(super) nodes: Vec<Option<Node<O>>>,
     pub(super) order: Vec<NodeId>,
+}
+
+impl OutputLength {
+    /// A run's outputs as the model has them: each cut to its length, those that say lengths left out.
+    pub fn cut(lengths: &[OutputLength], mut outputs: Vec<Tensor>) -> Vec<Tensor> {
+        let own = lengths.iter().map(|l| l.length).min().unwrap_or(outputs.len());
+        for l in lengths {
+            let length = outputs.get(l.length).and_then(Tensor::to_i64_vec).and_then(|v| v.first().copied());
+            let length = length.and_then(|n| usize::try_from(n).ok());
+            let cut = length.and_then(|n| outputs.get(l.output)?.truncated(l.axis, n));
+            if let (Some(cut), Some(output)) = (cut, outputs.get_mut(l.output)) {
+                *output = cut;
+            }
+        }
+        outputs.truncate(own);
+        outputs
+    }
 }
 
 impl<O> Graph<O> {
@@ -82,6 +112,7 @@ impl<O> Graph<O> {
             inputs: Vec::new(),
             outputs: Vec::new(),
             tables: BTreeMap::new(),
+            lengths: Vec::new(),
             values: Vec::new(),
             nodes: Vec::new(),
             order: Vec::new(),
@@ -243,6 +274,12 @@ impl<O> Graph<O> {
             }
         }
         users
+    }
+
+    /// The model's own outputs, without those that say lengths.
+    pub fn own_outputs(&self) -> &[(String, ValueId)] {
+        let own = self.lengths.iter().map(|l| l.length).min().unwrap_or(self.outputs.len());
+        self.outputs.get(..own).unwrap_or(&self.outputs)
     }
 
     /// Whether a value is one of the graph's outputs.

@@ -15,7 +15,7 @@ pub mod verify;
 
 pub use dtype::DType;
 pub use element::{Element, F4E2M1, F8E4M3, F8E4M3Uz, F8E5M2, F8E5M2Uz, F8E8M0, I2, I4, U2, U4};
-pub use graph::{Graph, Node, NodeId, Origin, Value, ValueId};
+pub use graph::{Graph, Node, NodeId, Origin, OutputLength, Value, ValueId};
 pub use half::{bf16, f16};
 pub use patch::Patch;
 pub use shape::{Shape, broadcast, normalize_axis};

@@ -162,6 +162,23 @@ impl Tensor {
         Self::from_data(shape.into(), self.data.clone())
     }
 
+    /// The first `len` elements along an axis; `None` where there are fewer, or no such axis, and of strings.
+    pub fn truncated(&self, axis: usize, len: usize) -> Option<Self> {
+        let extent = *self.shape.get(axis)?;
+        if len > extent {
+            return None;
+        }
+        let mut shape = self.shape.to_vec();
+        *shape.get_mut(axis)? = len;
+        let row = self.shape.iter().skip(axis + 1).product::<usize>() * self.dtype().size();
+        let bytes = self.to_le_bytes();
+        let kept: Vec<u8> = match row * extent {
+            0 => Vec::new(),
+            rows => bytes.chunks(rows).flat_map(|rows| rows.iter().take(row * len)).copied().collect(),
+        };
+        Self::from_le_bytes(self.dtype(), shape, &kept).ok()
+    }
+
     /// Elements as `f64` (strings give `None`); 64-bit integers round.
     pub fn to_f64_vec(&self) -> Option<Vec<f64>> {
         for_each_type!(&self.data, v => Some(v.iter().map(|x| x.to_f64()).collect()), None)

@@ -5,12 +5,13 @@
 //! Integers wrap; `x / 0` and `x % 0` are 0; division truncates; a shift by the width or more, or by a
 //! negative count, leaves copies of the sign where it is to the right, and 0 otherwise; a negative integer power truncates towards zero, and `0` to a negative power is 0.
 
+use super::length::{Axes, broadcast};
 use super::typed::{
     bools, cast, compute_dtype, expect, expect_loop_type, expect_same, floats, from_bools, from_floats,
     from_ints, ints, is_arithmetic_float, is_arithmetic_int, is_number,
 };
 use super::walk::{broadcast_shape, broadcast_strides, checked_type, operand, positions};
-use super::{Inputs, LayoutRule, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
+use super::{Inputs, LayoutRule, Lengths, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
 use crate::ir::{DType, Data, Shape, Tensor};
 use crate::kernel::expr::{BinaryFn, CompareFn, Expr};
 use crate::onnx::{AttrReader, NodeView};
@@ -123,6 +124,10 @@ impl Op for Binary {
             return Err(OpError::invalid(format!("slopes {} do not broadcast to {}", b.shape, a.shape)));
         }
         Ok(vec![checked_type(self.result(d), shape)?])
+    }
+
+    fn lengths(&self, inputs: &Inputs<'_>, along: Axes<'_>) -> Result<Lengths, OpError> {
+        broadcast(inputs, along)
     }
 
     fn eval(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {

@@ -3,10 +3,11 @@
 //! Floats to integers truncate and saturate (NaN gives 0) but wrap to 4 and 2 bits, as the
 //! reference does; integers to narrower ones wrap, anything but zero is true. Strings are converted at compile time only.
 
+use super::length::{Axes, elements};
 use super::nest::{binary, unary};
 use super::typed::{cast, expect_loop_type, floats, from_floats, from_ints, ints, literal};
 use super::walk::operand;
-use super::{Inputs, LayoutRule, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
+use super::{Inputs, LayoutRule, Lengths, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
 use crate::ir::{DType, Data, F8E5M2, F8E8M0, Shape, Tensor};
 use crate::kernel::expr::{BinaryFn, Expr, UnaryFn};
 use crate::onnx::{AttrReader, NodeView};
@@ -76,6 +77,10 @@ impl Op for Cast {
             None => inputs.required(1)?.dtype,
         };
         Ok(vec![Type::new(to, x.shape.clone())])
+    }
+
+    fn lengths(&self, _inputs: &Inputs<'_>, along: Axes<'_>) -> Result<Lengths, OpError> {
+        elements(along)
     }
 
     fn eval(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {

@@ -3,12 +3,13 @@
 //! Where the lower bound exceeds the upper, the upper wins. NaN stays NaN.
 
 use super::binary::{of_floats, of_ints};
+use super::length::{Axes, elements};
 use super::typed::{
     expect, expect_loop_type, expect_same, floats, from_floats, from_ints, ints, is_arithmetic_float,
     is_number, literal,
 };
 use super::walk::{operand, optional};
-use super::{Inputs, LayoutRule, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
+use super::{Inputs, LayoutRule, Lengths, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
 use crate::ir::{DType, Tensor};
 use crate::kernel::expr::{BinaryFn, Expr};
 use crate::onnx::{AttrReader, NodeView};
@@ -53,6 +54,10 @@ impl Op for Clip {
             }
         }
         Ok(vec![Type::new(x.dtype, x.shape.clone())])
+    }
+
+    fn lengths(&self, _inputs: &Inputs<'_>, along: Axes<'_>) -> Result<Lengths, OpError> {
+        elements(along)
     }
 
     fn eval(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {

@@ -2,10 +2,11 @@
 //!
 //! The schedule may let producers write into their part of the result; then nothing is left to copy.
 
+use super::length::{Axes, none, of};
 use super::typed::expect_same;
 use super::views::{same_place, sliced};
 use super::walk::{axis, checked_type, pick_from};
-use super::{Inputs, LayoutRule, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
+use super::{Inputs, LayoutRule, Lengths, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
 use crate::ir::{Shape, Tensor};
 use crate::onnx::{AttrReader, NodeView};
 use crate::schedule::LowerCx;
@@ -40,6 +41,15 @@ impl Op for Concat {
             shapes.push(x.shape);
         }
         Ok(vec![checked_type(first.dtype, self.joined(&shapes)?)?])
+    }
+
+    fn lengths(&self, inputs: &Inputs<'_>, along: Axes<'_>) -> Result<Lengths, OpError> {
+        let Some(axis_of) = of(along, 0) else { return none(along) };
+        let at = axis(self.axis, inputs.required(0)?.shape.rank())?;
+        match along.iter().all(|a| *a == Some(axis_of)) && axis_of != at {
+            true => Ok(Lengths::same(axis_of).moved()),
+            false => none(along),
+        }
     }
 
     fn eval(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {

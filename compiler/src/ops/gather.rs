@@ -4,16 +4,22 @@
 //! Known indices are checked here; where they walk an axis in equal steps Gather is a view. Others are
 //! checked at run time: clamped, and the fault reported.
 
+use super::composite::INTERNAL;
+use super::length::{Axes, none, of, unknown_length};
 use super::typed::{cast, expect, ints};
 use super::views::{access, regrouped, sliced};
 use super::walk::{axis, checked_type, operand, pick, strides};
-use super::{Fact, Inputs, LayoutRule, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
+use super::{Fact, Inputs, LayoutRule, Lengths, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
 use crate::ir::{DType, Shape, Tensor};
 use crate::kernel::expr::Expr;
 use crate::kernel::loops::{Gather as Index, Read, Store};
 use crate::kernel::{Access, Kernel, Loops, Nest};
 use crate::onnx::{AttrReader, NodeView};
 use crate::schedule::{LowerCx, TensorView};
+use std::cmp::Ordering;
+
+/// Gather by indices that cannot miss, in bodies.
+const TAKE: &str = "Take";
 
 /// What an index names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +28,8 @@ pub enum Gather {
     Slices {
         /// May count from the end.
         axis: i64,
+        /// Whether the operator that made the indices never misses.
+        proven: bool,
     },
     /// One element; the other coordinates are those of the index itself.
     Elements {
@@ -36,12 +44,17 @@ pub enum Gather {
 }
 
 impl OnnxOp for Gather {
-    const NAMES: &'static [OnnxName] =
-        &[OnnxName::onnx("Gather", 1), OnnxName::onnx("GatherElements", 11), OnnxName::onnx("GatherND", 11)];
+    const NAMES: &'static [OnnxName] = &[
+        OnnxName::onnx("Gather", 1),
+        OnnxName::onnx("GatherElements", 11),
+        OnnxName::onnx("GatherND", 11),
+        OnnxName { domain: INTERNAL, op_type: TAKE, since: 1 },
+    ];
 
     fn import(attrs: &mut AttrReader<'_>, node: &NodeView<'_>) -> Result<OpKind, OpError> {
         let op = match node.op_type {
-            "Gather" => Gather::Slices { axis: attrs.int_or("axis", 0)? },
+            "Gather" => Gather::Slices { axis: attrs.int_or("axis", 0)?, proven: false },
+            TAKE => Gather::Slices { axis: attrs.int_or("axis", 0)?, proven: true },
             "GatherElements" => Gather::Elements { axis: attrs.int_or("axis", 0)? },
             _ => {
                 let batch_dims = if node.opset < 12 { 0 } else { attrs.int_or("batch_dims", 0)? };
@@ -72,6 +85,24 @@ impl Op for Gather {
             return Err(OpError::invalid(format!("an index into {} can name nothing", x.shape)));
         }
         Ok(vec![ty])
+    }
+
+    fn lengths(&self, inputs: &Inputs<'_>, along: Axes<'_>) -> Result<Lengths, OpError> {
+        let (x, i) = (inputs.required(0)?.shape, inputs.required(1)?.shape);
+        match (self, of(along, 0), of(along, 1)) {
+            (_, None, None) => Ok(Lengths::default()),
+            (Gather::Slices { axis: at, .. }, None, Some(k)) => Ok(Lengths::same(axis(*at, x.rank())? + k)),
+            (Gather::Slices { axis: at, .. }, Some(a), None) => {
+                let at = axis(*at, x.rank())?;
+                match a.cmp(&at) {
+                    Ordering::Less => Ok(Lengths::same(a)),
+                    Ordering::Equal => Err(unknown_length("the axis that indices name")),
+                    Ordering::Greater => Ok(Lengths::same(a - 1 + i.rank())),
+                }
+            }
+            (Gather::Tuples { .. }, None, Some(k)) if k + 1 < i.rank() => Ok(Lengths::same(k)),
+            _ => none(along),
+        }
     }
 
     fn eval(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
@@ -106,12 +137,12 @@ impl Op for Gather {
 
     fn lower(&self, cx: &mut LowerCx<'_>) -> Result<(), OpError> {
         let x = cx.read(0)?;
-        if let (Gather::Slices { axis: at }, Some(indices)) = (self, cx.constant(1))
+        if let (Gather::Slices { axis: at, .. }, Some(indices)) = (self, cx.constant(1))
             && let Some(view) = strided(&x, axis(*at, x.shape.len())?, indices)?
         {
             return cx.alias(0, view);
         }
-        let proven = cx.constant(1).is_some();
+        let proven = cx.constant(1).is_some() || matches!(self, Gather::Slices { proven: true, .. });
         let indices = cx.read(1)?;
         let y = cx.write(0)?;
         if y.shape.contains(&0) {
@@ -145,7 +176,7 @@ impl Gather {
     fn plan(&self, x: &Shape, i: &Shape) -> Result<Plan, OpError> {
         let extent = |a: usize| x.get(a).copied().unwrap_or(1);
         match self {
-            Gather::Slices { axis: at } => {
+            Gather::Slices { axis: at, .. } => {
                 let at = axis(*at, x.rank())?;
                 let (front, back) = (0..at, at + 1..x.rank());
                 let none = |n: usize| std::iter::repeat_n(None, n);
@@ -304,7 +335,10 @@ mod tests {
         for bad in [3, -4, i64::MIN] {
             assert!(apply("Gather", 13, &[], &[&x, &i64s(&[1], &[bad])]).is_err());
         }
-        assert!(Gather::Slices { axis: 0 }.eval(&[Some(&x), Some(&i64s(&[1], &[9]))]).is_err(), "no panic");
+        assert!(
+            Gather::Slices { axis: 0, proven: false }.eval(&[Some(&x), Some(&i64s(&[1], &[9]))]).is_err(),
+            "no panic"
+        );
     }
 
     #[test]
@@ -353,7 +387,8 @@ mod tests {
         };
         let (x, i, y) =
             (view(0, DType::F32, &[4, 3]), view(1, DType::I32, &[2]), view(2, DType::F32, &[2, 3]));
-        let plan = Gather::Slices { axis: 0 }.plan(&Shape::from([4, 3]), &Shape::from([2])).unwrap();
+        let plan =
+            Gather::Slices { axis: 0, proven: false }.plan(&Shape::from([4, 3]), &Shape::from([2])).unwrap();
         let nest = plan.nest(&x, &i, &y, false);
         assert_eq!(nest.reads[0].access.strides, [1, 0]);
         assert_eq!(nest.reads[1].access.strides, [0, 1]);

@@ -17,9 +17,11 @@ pub mod cast;
 pub mod causal_conv;
 pub mod center_crop_pad;
 mod child;
+pub mod clear;
 pub mod clip;
 pub mod col2im;
 mod composite;
+mod compress;
 pub mod concat;
 mod contrib_attention;
 mod contrib_gelu;
@@ -56,6 +58,7 @@ pub mod group_norm;
 pub mod gru;
 pub mod identity;
 pub mod layer_norm;
+mod length;
 pub mod linear_attention;
 mod list;
 pub mod loop_;
@@ -76,6 +79,8 @@ mod ml_linear;
 mod ml_post;
 mod ml_svm;
 mod nest;
+pub mod non_max_suppression;
+pub mod non_zero;
 mod number;
 pub mod old_broadcast;
 pub mod one_hot;
@@ -134,6 +139,7 @@ mod trees;
 pub mod trilu;
 mod typed;
 pub mod unary;
+pub mod unique;
 pub mod variadic;
 mod views;
 mod walk;
@@ -146,6 +152,7 @@ pub use child::{absorb_known, children, children_mut, eval_within};
 pub use composite::{Body, Composite, INLINE, INTERNAL};
 pub use error::OpError;
 pub use facts::{Fact, Inputs, Type};
+pub use length::{Along, Axes, Length, Lengths, unknown_length};
 pub use list::{Import, Importer};
 
 use crate::ir::Tensor;
@@ -179,6 +186,7 @@ define_ops! {
         Expand => expand::Expand,
         EyeLike => fill::EyeLike,
         FindKey => find_key::FindKey,
+        FirstPlaces => unique::FirstPlaces,
         Gather => gather::Gather,
         Gemm => gemm::Gemm,
         GridSample => grid_sample::GridSample,
@@ -190,6 +198,8 @@ define_ops! {
         Lstm => lstm::Lstm,
         MatMul => matmul::MatMul,
         MatMulInteger => matmul_integer::MatMulInteger,
+        NonMaxSuppression => non_max_suppression::NonMaxSuppression,
+        NonZero => non_zero::NonZero,
         OneHot => one_hot::OneHot,
         Pad => pad::Pad,
         Pick => pick::Pick,
@@ -224,6 +234,7 @@ define_ops! {
         BinaryI8 => binary_i8::BinaryI8,
         Branch => branch::Branch,
         ByteTable => byte_table::ByteTable,
+        Clear => clear::Clear,
         Custom => custom::Custom,
         Elementwise => elementwise::Elementwise,
         Loop => loop_::Loop,
@@ -240,6 +251,7 @@ define_ops! {
         center_crop_pad::CenterCropPad,
         col2im::Col2Im,
         cum_sum::Cumulative,
+        compress::Compress,
         fourier::Dft,
         fourier::Stft,
         fused_product::FusedProduct,
@@ -250,6 +262,7 @@ define_ops! {
         ml_labels::Categories,
         ml_linear::Linear,
         ml_svm::Svm,
+        non_max_suppression::Suppression,
         old_broadcast::OldBroadcast,
         dynamic_quantize::DynamicQuantizeLinear,
         dynamic_quantize_matmul::DynamicQuantizeMatMul,
@@ -266,6 +279,7 @@ define_ops! {
         skip_norm::SkipNorm,
         swiglu::SwiGlu,
         tree_ensemble::TreeEnsemble,
+        unique::Unique,
         window_function::WindowFunction,
     }
 }
@@ -290,6 +304,13 @@ pub trait Op: Debug {
     fn known(&self, inputs: &Inputs<'_>) -> Option<Vec<Tensor>> {
         let _ = inputs;
         None
+    }
+
+    /// Which results have extents that only a run knows, where operands have (`along`, see [`Axes`]) or where
+    /// the operator itself decides them. Called after `infer`. Operators that say nothing refuse such operands.
+    fn lengths(&self, inputs: &Inputs<'_>, along: Axes<'_>) -> Result<Lengths, OpError> {
+        let _ = inputs;
+        length::none(along)
     }
 
     /// Reference semantics: plain loops, fixed order of summation, pure-Rust math; never fast, always

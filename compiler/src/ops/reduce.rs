@@ -5,13 +5,14 @@
 //! time. Integers accumulate wrapping, their means truncate; L2 norms and logarithms of integers are
 //! computed in `f64` and truncated.
 
+use super::length::{Axes, none, of, unknown_length};
 use super::typed::{
     cast, compute_dtype, expect, expect_loop_type, floats, from_floats, from_ints, ints, is_arithmetic_float,
     is_number, literal,
 };
 use super::views::{reduction_order, reordered};
 use super::walk::{axes, operand, optional, positions, strides};
-use super::{Inputs, LayoutRule, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
+use super::{Inputs, LayoutRule, Lengths, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
 use crate::ir::{DType, Shape, Tensor};
 use crate::kernel::expr::{BinaryFn, Expr, ReduceOp, UnaryFn};
 use crate::kernel::loops::{Read, Reduction, Store};
@@ -104,6 +105,21 @@ impl Op for Reduce {
         }
         let reduced = self.reduced(x.shape.rank(), inputs.known_ints(1, "axes")?)?;
         Ok(vec![Type::new(x.dtype, self.shape(x.shape, &reduced))])
+    }
+
+    fn lengths(&self, inputs: &Inputs<'_>, along: Axes<'_>) -> Result<Lengths, OpError> {
+        let Some(axis) = of(along, 0) else { return none(along) };
+        let rank = inputs.required(0)?.shape.rank();
+        let reduced = self.reduced(rank, inputs.known_ints(1, "axes")?)?;
+        let in_front = if self.keepdims { 0 } else { reduced.iter().filter(|&&a| a < axis).count() };
+        match (reduced.contains(&axis), self.function) {
+            (false, _) => Ok(Lengths::same(axis - in_front)),
+            // Zeros count for nothing.
+            (true, ReduceFn::L1 | ReduceFn::L2 | ReduceFn::Sum | ReduceFn::SumSquare) => {
+                Ok(Lengths::default().clearing(0))
+            }
+            (true, _) => Err(unknown_length("the axis that is reduced")),
+        }
     }
 
     fn eval(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {

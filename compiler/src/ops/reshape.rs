@@ -3,10 +3,11 @@
 //!
 //! Shapes and axes given as operands must be known at compile time.
 
+use super::length::{Axes, none, of, regrouped_axis, unknown_length};
 use super::typed::expect;
 use super::views::regrouped;
 use super::walk::{axes, checked_type, extent, operand};
-use super::{Inputs, LayoutRule, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
+use super::{Inputs, LayoutRule, Lengths, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
 use crate::ir::{DType, Shape, Tensor};
 use crate::onnx::{AttrReader, NodeView};
 use crate::schedule::LowerCx;
@@ -88,6 +89,19 @@ impl Op for Reshape {
             )));
         }
         Ok(vec![checked_type(x.dtype, shape)?])
+    }
+
+    fn lengths(&self, inputs: &Inputs<'_>, along: Axes<'_>) -> Result<Lengths, OpError> {
+        let Some(axis) = of(along, 0) else { return none(along) };
+        let x = inputs.required(0)?.shape;
+        let shape = self.target(x, inputs.known_ints(1, "shape")?.as_deref())?;
+        // The axis itself where it is still there, else one that it is the front of.
+        let all = |to| regrouped_axis(x, axis, &shape, to);
+        let mut same = (0..shape.rank()).filter_map(|to| Some((to, all(to).ok()?)));
+        match same.clone().find(|(to, _)| shape.get(*to) == x.get(axis)).or_else(|| same.next_back()) {
+            Some((_, lengths)) => Ok(lengths),
+            None => Err(unknown_length("an axis that is joined to others in front of it")),
+        }
     }
 
     fn eval(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {

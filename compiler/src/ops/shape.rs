@@ -64,12 +64,20 @@ impl Op for Shape {
 }
 
 impl Shape {
+    /// Axes of an operand of this rank that the result tells of.
+    pub fn axes(&self, rank: usize) -> std::ops::Range<usize> {
+        let Shape::Extents { start, end } = self else { return 0..rank };
+        let all = rank as i64;
+        let axis = |a: i64| (if a < 0 { a.saturating_add(all) } else { a }).clamp(0, all) as usize;
+        axis(*start)..end.map_or(rank, axis)
+    }
+
     fn of(&self, x: &Extents) -> Tensor {
-        let Shape::Extents { start, end } = self else { return Tensor::scalar(x.elements() as i64) };
-        let rank = x.rank() as i64;
-        let axis = |a: i64| (if a < 0 { a.saturating_add(rank) } else { a }).clamp(0, rank) as usize;
-        let (start, end) = (axis(*start), end.map_or(x.rank(), axis));
-        let extents: Vec<i64> = x.iter().take(end).skip(start).map(|&d| d as i64).collect();
+        if *self == Shape::Size {
+            return Tensor::scalar(x.elements() as i64);
+        }
+        let axes = self.axes(x.rank());
+        let extents: Vec<i64> = x.iter().take(axes.end).skip(axes.start).map(|&d| d as i64).collect();
         Tensor::vector(&extents)
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! Bounds are attributes (1) or operands (10); these must be known at compile time.
 
+use super::length::{Axes, Length, none, of, unknown_length};
 use super::typed::expect;
 use super::views::sliced;
 use super::walk::{axes, operand, optional, pick, positions, strides};
-use super::{Inputs, LayoutRule, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
+use super::{Inputs, LayoutRule, Lengths, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
 use crate::ir::{DType, Shape, Tensor};
 use crate::onnx::{AttrReader, NodeView};
 use crate::schedule::LowerCx;
@@ -63,26 +64,25 @@ impl Op for Slice {
 
     fn infer(&self, inputs: &Inputs<'_>) -> Result<Vec<Type>, OpError> {
         let x = inputs.required(0)?;
-        let given = |i, what| {
-            if let Some(list) = inputs.get(i) {
-                expect(matches!(list.dtype, DType::I32 | DType::I64), list.dtype)?;
-            }
-            inputs.known_ints(i, what)
-        };
-        let ranges = match &self.bounds {
-            Some(bounds) => bounds.ranges(x.shape)?,
-            None => {
-                let missing = |what| move || OpError::invalid(format!("`{what}` is missing"));
-                Bounds {
-                    starts: given(1, "starts")?.ok_or_else(missing("starts"))?,
-                    ends: given(2, "ends")?.ok_or_else(missing("ends"))?,
-                    axes: given(3, "axes")?,
-                    steps: given(4, "steps")?,
-                }
-                .ranges(x.shape)?
-            }
-        };
+        let ranges = self.given(inputs)?.ranges(x.shape)?;
         Ok(vec![Type::new(x.dtype, ranges.iter().map(|r| r.len).collect::<Shape>())])
+    }
+
+    fn lengths(&self, inputs: &Inputs<'_>, along: Axes<'_>) -> Result<Lengths, OpError> {
+        let Some(axis) = of(along, 0) else { return none(along) };
+        let rank = inputs.required(0)?.shape.rank();
+        let bounds = self.given(inputs)?;
+        let listed = match &bounds.axes {
+            Some(list) => axes(list, rank)?,
+            None => (0..bounds.starts.len()).collect(),
+        };
+        let Some(k) = listed.iter().position(|&a| a == axis) else { return Ok(Lengths::same(axis).moved()) };
+        let step = bounds.steps.as_ref().and_then(|s| s.get(k).copied()).unwrap_or(1);
+        let place = |list: &[i64]| list.get(k).and_then(|&p| usize::try_from(p).ok());
+        match (place(&bounds.starts), place(&bounds.ends), step) {
+            (Some(from), Some(to), 1) => Ok(Lengths::one(axis, Length::Window { from, to })),
+            _ => Err(unknown_length("an axis that is cut from its end or in steps")),
+        }
     }
 
     fn eval(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
@@ -115,6 +115,26 @@ impl Op for Slice {
 }
 
 impl Slice {
+    /// The bounds, from wherever they are given.
+    fn given(&self, inputs: &Inputs<'_>) -> Result<Bounds, OpError> {
+        if let Some(bounds) = &self.bounds {
+            return Ok(bounds.clone());
+        }
+        let given = |i, what| {
+            if let Some(list) = inputs.get(i) {
+                expect(matches!(list.dtype, DType::I32 | DType::I64), list.dtype)?;
+            }
+            inputs.known_ints(i, what)
+        };
+        let missing = |what| move || OpError::invalid(format!("`{what}` is missing"));
+        Ok(Bounds {
+            starts: given(1, "starts")?.ok_or_else(missing("starts"))?,
+            ends: given(2, "ends")?.ok_or_else(missing("ends"))?,
+            axes: given(3, "axes")?,
+            steps: given(4, "steps")?,
+        })
+    }
+
     /// What is taken along each axis of an operand of shape `x`; `operands` are 1 to 4, where known.
     pub fn ranges(&self, x: &Shape, operands: [Option<&Tensor>; 4]) -> Result<Vec<Range>, OpError> {
         if let Some(bounds) = &self.bounds {

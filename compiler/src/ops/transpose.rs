@@ -1,8 +1,9 @@
 //! [Transpose](https://onnx.ai/onnx/operators/onnx__Transpose.html): a view with permuted strides.
 
+use super::length::{Axes, of};
 use super::views::permuted;
 use super::walk::{axes, operand, pick, positions, strides};
-use super::{Inputs, LayoutRule, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
+use super::{Inputs, LayoutRule, Lengths, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
 use crate::ir::{Shape, Tensor};
 use crate::onnx::{AttrReader, NodeView};
 use crate::schedule::LowerCx;
@@ -32,6 +33,12 @@ impl Op for Transpose {
         let x = inputs.required(0)?;
         let perm = self.order(x.shape.rank())?;
         Ok(vec![Type::new(x.dtype, permute(x.shape, &perm))])
+    }
+
+    fn lengths(&self, inputs: &Inputs<'_>, along: Axes<'_>) -> Result<Lengths, OpError> {
+        let Some(axis) = of(along, 0) else { return Ok(Lengths::default()) };
+        let to = self.order(inputs.required(0)?.shape.rank())?.iter().position(|&p| p == axis);
+        Ok(Lengths::same(to.unwrap_or(axis)).moved())
     }
 
     fn eval(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {

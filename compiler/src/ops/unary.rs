@@ -2,12 +2,13 @@
 //! [Sigmoid](https://onnx.ai/onnx/operators/onnx__Sigmoid.html) and their kind, one struct for all.
 
 use super::cast::RoundMode;
+use super::length::{Axes, elements};
 use super::typed::{
     bools, cast, expect, expect_loop_type, floats, from_bools, from_floats, from_ints, ints,
     is_arithmetic_float, is_arithmetic_int, is_number,
 };
 use super::walk::operand;
-use super::{Inputs, LayoutRule, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
+use super::{Inputs, LayoutRule, Lengths, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
 use crate::ir::{DType, Element, Tensor};
 use crate::kernel::expr::{Expr, UnaryFn};
 use crate::onnx::{AttrReader, NodeView};
@@ -197,6 +198,10 @@ impl Op for Unary {
             d,
         )?;
         Ok(vec![Type::new(self.result(d), x.shape.clone())])
+    }
+
+    fn lengths(&self, _inputs: &Inputs<'_>, along: Axes<'_>) -> Result<Lengths, OpError> {
+        elements(along)
     }
 
     fn eval(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {

@@ -1,8 +1,9 @@
 //! [Where](https://onnx.ai/onnx/operators/onnx__Where.html): a choice per element, with broadcasting.
 
+use super::length::{Axes, broadcast};
 use super::typed::{bools, expect, expect_loop_type, expect_same};
 use super::walk::{broadcast_shape, broadcast_strides, checked_type, operand, pick_from, positions};
-use super::{Inputs, LayoutRule, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
+use super::{Inputs, LayoutRule, Lengths, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
 use crate::ir::{DType, Tensor};
 use crate::kernel::expr::Expr;
 use crate::onnx::{AttrReader, NodeView};
@@ -30,6 +31,10 @@ impl Op for Where {
         expect(c.dtype == DType::Bool, c.dtype)?;
         expect_same(x.dtype, y.dtype)?;
         Ok(vec![checked_type(x.dtype, broadcast_shape([c.shape, x.shape, y.shape])?)?])
+    }
+
+    fn lengths(&self, inputs: &Inputs<'_>, along: Axes<'_>) -> Result<Lengths, OpError> {
+        broadcast(inputs, along)
     }
 
     fn eval(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {

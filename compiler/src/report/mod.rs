@@ -11,7 +11,7 @@ use crate::emit;
 use crate::ir::{DType, Keys, Table};
 use crate::kernel::{Kernel, Operand};
 use crate::pipeline::Compiled;
-use crate::schedule::{Port, Step};
+use crate::schedule::{Port, Schedule, Step};
 use serde::Serialize;
 
 /// What `edgec inspect --json` prints.
@@ -70,6 +70,9 @@ pub struct PortReport {
     pub labels: Vec<String>,
     /// What each column of the last axis stands for, where it was a dictionary.
     pub columns: Vec<String>,
+    /// The axis whose extent is the largest that a run may give.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_most: Option<usize>,
 }
 
 /// An output that comes back as an input in the next run.
@@ -102,6 +105,11 @@ pub struct LayerReport {
     pub note: String,
 }
 
+fn output(schedule: &Schedule, index: usize, p: &Port) -> PortReport {
+    let at_most = schedule.lengths.iter().find(|l| l.output == index).map(|l| l.axis);
+    PortReport { at_most, ..port(p) }
+}
+
 fn port(p: &Port) -> PortReport {
     PortReport {
         name: p.name.clone(),
@@ -114,6 +122,7 @@ fn port(p: &Port) -> PortReport {
             Some(Table::Columns(Keys::Ints(keys))) => keys.iter().map(i64::to_string).collect(),
             Some(Table::Texts(_)) | None => Vec::new(),
         },
+        at_most: None,
     }
 }
 
@@ -150,7 +159,7 @@ pub fn report(compiled: &Compiled) -> Report {
         sha256: compiled.source.sha256.clone(),
         opset: compiled.source.opset,
         inputs: schedule.inputs.iter().map(port).collect(),
-        outputs: schedule.outputs.iter().map(port).collect(),
+        outputs: schedule.own_outputs().iter().enumerate().map(|(i, p)| output(schedule, i, p)).collect(),
         macs: schedule.macs(),
         params: compiled.meta.params,
         rom_bytes: schedule.constants.iter().map(|c| c.bytes.len()).sum(),

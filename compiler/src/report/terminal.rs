@@ -33,7 +33,12 @@ fn print(out: &mut String, r: &Report) -> std::fmt::Result {
     writeln!(out, "{}  (opset {}, sha256 {})", r.name, r.opset, r.sha256.get(..12).unwrap_or_default())?;
     for (what, ports) in [("input", &r.inputs), ("output", &r.outputs)] {
         for p in ports {
-            writeln!(out, "{what:<8}{}: {}{} {}", p.name, p.dtype, shape(&p.shape), p.layout)?;
+            let dims = p.shape.iter().enumerate().map(|(i, d)| match p.at_most {
+                Some(axis) if axis == i => format!("≤{d}"),
+                _ => d.to_string(),
+            });
+            let dims: Vec<String> = dims.collect();
+            writeln!(out, "{what:<8}{}: {}[{}] {}", p.name, p.dtype, dims.join(", "), p.layout)?;
             for (kind, list) in [("positions in", &p.labels), ("columns", &p.columns)] {
                 if !list.is_empty() {
                     writeln!(out, "{:<8}  {kind}: {}", "", list.join(", "))?;

@@ -26,7 +26,7 @@ pub use cx::{LowerCx, Spatial, SpatialNeed};
 pub use region::{Control, Region};
 pub use view::TensorView;
 
-use crate::ir::{DType, NodeId, Origin, Table, ValueId};
+use crate::ir::{DType, NodeId, Origin, OutputLength, Table, ValueId};
 use crate::kernel::{Buffer, Constant, Kernel, Operand};
 use crate::memory::{self, PlanOptions, SCALAR_ALIGN, VECTOR_ALIGN};
 use crate::ops::{Graph, Node, OpError, Type, children};
@@ -81,8 +81,10 @@ pub struct Schedule {
     pub constants: Vec<Constant>,
     /// Model inputs, in the model's order.
     pub inputs: Vec<Port>,
-    /// Model outputs, in the model's order.
+    /// Model outputs, in the model's order, and behind them those that say lengths.
     pub outputs: Vec<Port>,
+    /// Which outputs have extents that only a run knows.
+    pub lengths: Vec<OutputLength>,
 }
 
 impl Schedule {
@@ -90,6 +92,12 @@ impl Schedule {
     /// not known.
     pub fn macs(&self) -> u64 {
         self.steps.iter().map(|s| s.macs).fold(0, u64::saturating_add)
+    }
+
+    /// The model's own outputs, without those that say lengths.
+    pub fn own_outputs(&self) -> &[Port] {
+        let own = self.lengths.iter().map(|l| l.length).min().unwrap_or(self.outputs.len());
+        self.outputs.get(..own).unwrap_or(&self.outputs)
     }
 
     /// Number of elements of an operand.
@@ -322,6 +330,7 @@ impl Run<'_> {
             constants: self.builder.constants,
             inputs,
             outputs: self.outputs.into_values().collect(),
+            lengths: self.graph.lengths.clone(),
         })
     }
 }
