@@ -34,7 +34,7 @@ pub(crate) unsafe fn run<I: Isa, K: Known<ConvSpec>>(isa: I, job: &Job) {
     // SAFETY: passed on.
     unsafe {
         match I::LEVEL {
-            Level::V4 => tiles::<I, 14, 4, 2, K>(isa, job),
+            Level::V4 => tiles::<I, 14, 7, 2, K>(isa, job),
             Level::V3 | Level::V3Vnni => tiles::<I, 6, 2, 1, K>(isa, job),
             Level::Scalar | Level::Neon | Level::NeonDot | Level::WasmSimd | Level::Armv7eM => {
                 tiles::<I, 2, 1, 1, K>(isa, job)
@@ -124,17 +124,22 @@ impl Group {
     }
 }
 
+/// The most pixels at the end that tiles of `s` take: as many more go in a tile of `p`.
+const fn short(p: usize, s: usize) -> usize {
+    if 2 * s < p { 2 * s } else { s }
+}
+
 /// Whether there are tiles of `p` pixels, and of `s` at the end; all that is not excluded by a known spec.
 const fn wide_tiles(spec: &Option<ConvSpec>, p: usize, s: usize) -> bool {
     match spec {
-        Some(spec) => spec.y.pixels() >= p || spec.y.pixels() % p > 2 * s,
+        Some(spec) => spec.y.pixels() >= p || spec.y.pixels() % p > short(p, s),
         None => true,
     }
 }
 
 const fn end_tiles(spec: &Option<ConvSpec>, p: usize, s: usize) -> bool {
     match spec {
-        Some(spec) => spec.y.pixels() % p > 0 && spec.y.pixels() % p <= 2 * s,
+        Some(spec) => spec.y.pixels() % p > 0 && spec.y.pixels() % p <= short(p, s),
         None => true,
     }
 }
@@ -194,8 +199,9 @@ unsafe fn tiles<I: Isa, const P: usize, const S: usize, const Q: usize, K: Known
     }
     // A short remainder goes in tiles of S, a long one in one more tile of P.
     let (full, rest) = (pixels / P, pixels % P);
-    let wide = full + (rest > 2 * S) as usize;
-    let all_tiles = wide + if rest > 2 * S { 0 } else { rest.div_ceil(S) };
+    let long = rest > const { short(P, S) };
+    let wide = full + long as usize;
+    let all_tiles = wide + if long { 0 } else { rest.div_ceil(S) };
 
     let large = of_all.len * spec.groups * size_of::<f32>() > LARGE_WEIGHTS;
     let by_block = large && !job.ordered;
