@@ -145,6 +145,8 @@ pub const FUSION: &[Stage] = &[
             &integer::moves::IntegerMoves,
             // Before the products, too, which read unsigned bytes.
             &integer::unsigned::UnsignedBytes,
+            // Behind both, which know nothing of operators with several operands.
+            &integer::concats::IntegerConcats,
             // Behind both: of unsigned bytes only.
             &integer::maxima::IntegerMaxima,
             // Behind the epilogues: bias and clamp stand in them.

@@ -4,6 +4,7 @@
 pub(super) mod additions;
 pub(super) mod averages;
 pub(super) mod binaries;
+pub(super) mod concats;
 pub(super) mod gemm;
 pub(super) mod maxima;
 pub(super) mod moves;
