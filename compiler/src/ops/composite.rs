@@ -196,7 +196,7 @@ pub(super) mod testing {
 
     /// Results of a graph without inputs, in ONNX's textual syntax.
     pub(in crate::ops) fn run_text(graph: &str) -> Result<Vec<Tensor>, Diagnostics> {
-        let model = format!("<ir_version: 10, opset_import: [\"\": 24]> {graph}");
+        let model = format!("<ir_version: 10, opset_import: [\"\": 24, \"com.microsoft\": 1]> {graph}");
         let model = parse_model(&model).unwrap_or_else(|e| panic!("{e}: {model}"));
         let graph = load_model(&model, &ExternalData::none(), &Options::default())?.graph;
         Ok(crate::interp::run(&graph, &[]).expect("what imports runs"))

@@ -55,6 +55,7 @@ pub mod gemm;
 mod grid;
 pub mod grid_sample;
 pub mod group_norm;
+mod group_query_attention;
 pub mod gru;
 pub mod identity;
 pub mod layer_norm;
@@ -255,6 +256,7 @@ define_ops! {
         fourier::Dft,
         fourier::Stft,
         fused_product::FusedProduct,
+        group_query_attention::GroupQueryAttention,
         linear_attention::LinearAttention,
         loss::Loss,
         max_unpool::MaxUnpool,
