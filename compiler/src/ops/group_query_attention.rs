@@ -54,7 +54,8 @@ impl Sizes {
                 .get(i)
                 .is_some_and(|x| x.shape.dims() == [batch, len, kv_heads * size] && x.dtype == q.dtype)
         };
-        if size == 0 || hidden % of != 0 || heads % kv_heads != 0 || !packed && !(fits(1) && fits(2)) {
+        let whole = packed || fits(1) && fits(2);
+        if size == 0 || hidden % of != 0 || heads % kv_heads != 0 || !whole {
             return Err(OpError::invalid(format!("queries of shape {} for {heads} heads", q.shape)));
         }
         let past = match (inputs.get(3), inputs.get(4)) {

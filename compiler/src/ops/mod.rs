@@ -25,6 +25,7 @@ mod compress;
 pub mod concat;
 mod contrib_attention;
 mod contrib_gelu;
+mod contrib_moves;
 #[cfg(test)]
 mod control_tests;
 pub mod conv;
@@ -50,7 +51,9 @@ pub mod flex_attention;
 pub mod fourier;
 pub mod fused;
 mod fused_product;
+mod gated;
 pub mod gather;
+mod gather_block_quantized;
 pub mod gemm;
 mod grid;
 pub mod grid_sample;
@@ -70,6 +73,7 @@ mod lowered_tests;
 pub mod lrn;
 pub mod lstm;
 pub mod matmul;
+mod matmul_bnb4;
 pub mod matmul_integer;
 mod matmul_lower;
 pub mod matmul_nbits;
@@ -245,6 +249,10 @@ define_ops! {
     composite {
         contrib_attention::ContribAttention,
         contrib_gelu::ContribGelu,
+        contrib_moves::ContribMoves,
+        gated::Gated,
+        gather_block_quantized::GatherBlockQuantized,
+        matmul_bnb4::MatMulBnb4,
         flex_attention::FlexAttention,
         affine_grid::AffineGrid,
         attention::Attention,
