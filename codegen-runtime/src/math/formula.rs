@@ -205,29 +205,28 @@ fn polynomial<R: Real, const N: usize>(x: R, c: [f32; N]) -> R {
 const LN2_HI: f32 = 0.693_359_4;
 const LN2_LO: f32 = -2.121_944_4e-4;
 
-/// `(n, p, t)` with `exp(x) = 2ⁿ·(1 + p)` and `t = n + ROUNDER`, for numbers of moderate size.
+/// `(n, p)` with `exp(x) = 2ⁿ·(1 + p)`, for numbers of moderate size.
 #[inline(always)]
-fn exp_parts<R: Real>(x: R) -> (R, R, R) {
+fn exp_parts<R: Real>(x: R) -> (R, R) {
     let rounder = x.like(ROUNDER);
-    let t = x.mul_add(x.like(core::f32::consts::LOG2_E), rounder);
-    let n = t - rounder;
+    let n = x.mul_add(x.like(core::f32::consts::LOG2_E), rounder) - rounder;
     let r = n.mul_add(x.like(-LN2_LO), n.mul_add(x.like(-LN2_HI), x));
     let q = polynomial(r, [0.499_999_97, 0.166_665_45, 0.041_667_443, 0.008_366_433, 0.001_387_013_2]);
-    (n, (r * r).mul_add(q, r), t)
+    (n, (r * r).mul_add(q, r))
 }
 
 /// `exp(x)`, within 1 ULP, denormal results included.
 #[inline(always)]
 pub fn exp<R: Real>(x: R) -> R {
     // Beyond these the result is infinite or rounds to zero.
-    let (n, p, _) = exp_parts(x.at_least(-104.0).at_most(89.0));
+    let (n, p) = exp_parts(x.at_least(-104.0).at_most(89.0));
     (x.like(1.0) + p).times_power_of_two(n)
 }
 
 /// `exp(x) - 1`, within 2 ULP, also near zero.
 #[inline(always)]
 pub fn expm1<R: Real>(x: R) -> R {
-    let (n, p, _) = exp_parts(x.at_least(-18.0).at_most(89.0));
+    let (n, p) = exp_parts(x.at_least(-18.0).at_most(89.0));
     // Half of it, since 2ⁿ may be too large: exp(x) - 1 = 2·(s·p + (s - 1/2)), s = 2ⁿ/2.
     let s = (n + x.like(ROUNDER - 1.0)).power_of_two();
     let y = s.mul_add(p, s - x.like(0.5)) * x.like(2.0);
@@ -295,10 +294,15 @@ pub fn sigmoid<R: Real>(x: R) -> R {
 /// `x · sigmoid(alpha·x)`, within 4 ULP where `alpha·x ≥ -87`, and below that by less than `|x|·10⁻³⁷`.
 #[inline(always)]
 pub fn swish<R: Real>(x: R, alpha: f32) -> R {
-    // x / (1 + exp(-alpha·x)). The power is infinite from 2¹²⁸ on, and the result then zero.
-    let (_, p, t) = exp_parts((x * x.like(-alpha)).at_least(-87.0).at_most(89.0));
-    let one = x.like(1.0);
-    x / (one + p).mul_add(t.power_of_two(), one)
+    // x / (1 + exp(-z)) with z = n·ln 2 + r. The power is infinite from 2¹²⁸ on, and the result then zero.
+    let (one, rounder) = (x.like(1.0), x.like(ROUNDER));
+    let z = (x * x.like(alpha)).at_least(-89.0).at_most(87.0);
+    let t = z.mul_add(x.like(-core::f32::consts::LOG2_E), rounder);
+    let n = t - rounder;
+    let r = n.mul_add(x.like(LN2_LO), n.mul_add(x.like(LN2_HI), z));
+    // exp(-r), within two units of 2⁻²⁴.
+    let p = polynomial(r, [1.0, -1.0, 0.499_992_3, -0.166_671_17, 0.041_890_256, -0.008_312_332]);
+    x / p.mul_add(t.power_of_two(), one)
 }
 
 /// `x < 0 ? alpha·(exp(x) - 1) : x`.
