@@ -15,6 +15,7 @@ pub mod branch;
 pub mod byte_table;
 pub mod cast;
 pub mod causal_conv;
+mod cdist;
 pub mod center_crop_pad;
 mod child;
 pub mod clear;
@@ -98,6 +99,7 @@ mod product;
 pub mod product_i8;
 mod product_i8_lower;
 pub mod qattention;
+mod qembed_norm;
 pub mod qgemm;
 mod qlinear;
 pub mod qlinear_concat;
@@ -278,6 +280,8 @@ define_ops! {
         dynamic_quantize_matmul::DynamicQuantizeMatMul,
         matmul_nbits::MatMulNBits,
         qattention::QAttention,
+        cdist::CDist,
+        qembed_norm::QEmbedNorm,
         qgemm::QGemm,
         qlinear_concat::QLinearConcat,
         qlinear_conv::QLinearConv,
