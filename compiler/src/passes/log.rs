@@ -156,9 +156,13 @@ impl<'l> PassCx<'l> {
         found.map(|m| m.reason.clone())
     }
 
-    /// Records a step that is left in floats.
+    /// Records a step that is left in floats; the first of each of the model's nodes, some of which become many.
     pub fn stays_float(&mut self, step: FloatStep) {
-        self.log.float_steps.push(step);
+        let index = |s: &FloatStep| s.origin.as_ref().map(|o| o.index);
+        let known = self.log.float_steps.iter().any(|s| index(s).is_some() && index(s) == index(&step));
+        if !known && self.log.float_steps.len() < MAX_MISSED {
+            self.log.float_steps.push(step);
+        }
     }
 
     /// Changes made in this run.

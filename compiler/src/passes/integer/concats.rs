@@ -2,7 +2,7 @@
 //!
 //! - Pattern: QuantizeLinear of a Concat of which DequantizeLinear makes a part; a Split of DequantizeLinear.
 //! - Result: Concat of each part's QuantizeLinear, which goes away, becomes part of a product, or a table, depending on its
-//!   scale; DequantizeLinear of each part of a Split of the integers.
+//!   scale; a known part's integers; DequantizeLinear of each part of a Split of the integers.
 //! - Precondition: one scale for the whole tensor; nobody else reads the Concat.
 //! - Exactness: exact, both treat each element alone.
 //!
@@ -11,11 +11,11 @@
 //! Split(DequantizeLinear(%x))       →   DequantizeLinear(Split(%x)#0), DequantizeLinear(Split(%x)#1)
 //! ```
 
-use super::super::matching::{Editor, Outcome, Replacement, input, origins, visit};
+use super::super::matching::{Editor, Outcome, Replacement, input, origins, output, visit};
 use super::super::{Pass, PassCx, PassError};
 use super::{Steps, dequantized};
-use crate::ir::{NodeId, Patch, ValueId};
-use crate::ops::{Graph, OpKind};
+use crate::ir::{NodeId, Patch, Tensor, ValueId};
+use crate::ops::{Graph, Node, OpKind};
 
 /// See the module.
 pub(in crate::passes) struct IntegerConcats;
@@ -33,10 +33,34 @@ impl Pass for IntegerConcats {
 
 fn rewrite(graph: &mut Editor<'_>, id: NodeId) -> Outcome {
     match graph.node(id)?.op {
-        OpKind::Quantize(_) => joined(graph, id),
+        OpKind::Quantize(_) => known(graph, id).or_else(|| joined(graph, id)),
         OpKind::Split(_) => split(graph, id),
         _ => None,
     }
+}
+
+/// QuantizeLinear of a part that is known: its integers.
+fn known(graph: &mut Editor<'_>, id: NodeId) -> Outcome {
+    let node = graph.node(id)?;
+    let (_, before) = graph.producer(input(node, 0)?)?;
+    matches!(before.op, OpKind::Dequantize(_)).then_some(())?;
+    let all = |node: &Node, from: usize| -> Option<Vec<Tensor>> {
+        node.inputs.iter().skip(from).flatten().map(|&v| graph.constant(v).cloned()).collect()
+    };
+    let (integers, numbers) = (all(before, 0)?, all(node, 1)?);
+    let operands: Vec<Option<&Tensor>> = integers.iter().map(Some).collect();
+    let real = before.op.as_op().eval(&operands).ok()?.into_iter().next()?;
+    let operands: Vec<Option<&Tensor>> = std::iter::once(&real).chain(&numbers).map(Some).collect();
+    let bytes = node.op.as_op().eval(&operands).ok()?.into_iter().next()?;
+    let y = output(node)?;
+    if graph.is_model_output(y) {
+        return None;
+    }
+    let name = format!("{}.integers", graph.value(y).name);
+    let v = graph.add_constant(name, bytes);
+    graph.redirect(y, v);
+    graph.remove(id);
+    Some(Ok("integer_concats"))
 }
 
 fn joined(graph: &mut Editor<'_>, id: NodeId) -> Outcome {
