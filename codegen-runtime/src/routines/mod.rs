@@ -5,14 +5,17 @@
 
 pub mod bits;
 pub mod boxes;
+pub mod deform;
 pub mod det;
 pub mod grid_sample;
 pub mod labels;
 pub mod linear_attention;
+pub mod mel;
 pub mod ngrams;
 pub mod places;
 pub mod real;
 pub mod recurrent;
+pub mod regions;
 pub mod resize;
 pub mod rows;
 pub mod scatter;

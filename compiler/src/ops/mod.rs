@@ -36,6 +36,7 @@ pub mod conv_transpose;
 mod couple;
 pub mod cum_sum;
 pub mod custom;
+pub mod deform_conv;
 pub mod dequantize;
 pub mod det;
 pub mod dropout;
@@ -78,7 +79,9 @@ mod matmul_bnb4;
 pub mod matmul_integer;
 mod matmul_lower;
 pub mod matmul_nbits;
+pub mod max_roi_pool;
 pub mod max_unpool;
+pub mod mel_weights;
 mod ml_features;
 mod ml_labels;
 mod ml_linear;
@@ -123,6 +126,7 @@ mod resize_lower;
 mod resize_table;
 pub mod reverse_sequence;
 pub mod rnn;
+pub mod roi_align;
 pub mod rotary_embedding;
 pub mod scatter;
 pub mod shape;
@@ -186,6 +190,7 @@ define_ops! {
         ConvTranspose => conv_transpose::ConvTranspose,
         Couple => couple::Couple,
         Cumulate => cum_sum::Cumulate,
+        DeformConv => deform_conv::DeformConv,
         Dequantize => dequantize::Dequantize,
         Det => det::Det,
         Dropout => dropout::Dropout,
@@ -205,6 +210,8 @@ define_ops! {
         Lstm => lstm::Lstm,
         MatMul => matmul::MatMul,
         MatMulInteger => matmul_integer::MatMulInteger,
+        MaxRoiPool => max_roi_pool::MaxRoiPool,
+        MelWeights => mel_weights::MelWeights,
         NonMaxSuppression => non_max_suppression::NonMaxSuppression,
         NonZero => non_zero::NonZero,
         OneHot => one_hot::OneHot,
@@ -220,6 +227,7 @@ define_ops! {
         Resize => resize::Resize,
         ReverseSequence => reverse_sequence::ReverseSequence,
         Rnn => rnn::Rnn,
+        RoiAlign => roi_align::RoiAlign,
         Scatter => scatter::Scatter,
         Shape => shape::Shape,
         Slice => slice::Slice,
