@@ -4,7 +4,7 @@ use super::limits::short;
 use super::node::Operands;
 use super::walk::Walker;
 use crate::ir::{DType, Origin, OutputLength, Shape, Tensor, ValueId};
-use crate::kernel::expr::BinaryFn;
+use crate::ops::binary::BinaryFn;
 use crate::ops::binary::{Binary, BinaryKind};
 use crate::ops::clear::Clear;
 use crate::ops::concat::Concat;

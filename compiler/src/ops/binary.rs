@@ -13,7 +13,8 @@ use super::typed::{
 use super::walk::{broadcast_shape, broadcast_strides, checked_type, operand, positions};
 use super::{Inputs, LayoutRule, Lengths, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
 use crate::ir::{DType, Data, Shape, Tensor};
-use crate::kernel::expr::{BinaryFn, CompareFn, Expr};
+pub use crate::kernel::expr::BinaryFn;
+use crate::kernel::expr::{CompareFn, Expr};
 use crate::onnx::{AttrReader, NodeView};
 use crate::schedule::LowerCx;
 

@@ -3,7 +3,8 @@
 
 use super::{Inputs, Op, OpError, Type};
 use crate::ir::{DType, Tensor};
-use crate::kernel::{Custom as Call, CustomAttribute, CustomTensor, Kernel};
+pub use crate::kernel::CustomAttribute;
+use crate::kernel::{Custom as Call, CustomTensor, Kernel};
 use crate::schedule::LowerCx;
 
 /// Operands and results that a layer of generated code can borrow at once.
