@@ -112,6 +112,7 @@ pub mod qlinear_matmul;
 pub mod qlinear_pool;
 pub mod qlinear_softmax;
 pub mod quantize;
+pub mod random;
 pub mod recurrent;
 pub mod recurrent_curve;
 mod recurrent_lower;
@@ -297,6 +298,7 @@ define_ops! {
         qlinear_matmul::QLinearMatMul,
         qlinear_pool::QLinearPool,
         qlinear_softmax::QLinearSoftmax,
+        random::Random,
         rotary_embedding::RotaryEmbedding,
         skip_norm::SkipNorm,
         swiglu::SwiGlu,
