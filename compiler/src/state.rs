@@ -85,7 +85,7 @@ pub fn resolve(graph: &Graph, pairs: &[(String, String)]) -> Result<Vec<Carried>
     let mut errors = Vec::new();
     let mut found: Vec<Carried> = Vec::new();
     let inputs: Vec<&str> = graph.inputs.iter().map(|&v| graph.value(v).name.as_str()).collect();
-    let outputs: Vec<&str> = graph.outputs.iter().map(|(name, _)| name.as_str()).collect();
+    let outputs: Vec<&str> = graph.own_outputs().iter().map(|(name, _)| name.as_str()).collect();
     let all = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect();
     for (from, to) in pairs {
         let input = inputs.iter().position(|n| n == from);
@@ -123,15 +123,17 @@ pub(crate) fn resolve_or_say(graph: &Graph, pairs: &[(String, String)]) -> Resul
 /// The types of an input and an output, where they are not the same.
 fn unlike(graph: &Graph, input: usize, output: usize) -> Option<[String; 2]> {
     let input = graph.value(*graph.inputs.get(input)?);
+    // A state has one shape in every run.
+    let open = graph.lengths.iter().any(|l| l.output == output);
     let output = graph.value(graph.outputs.get(output)?.1);
-    let same = input.dtype == output.dtype && input.shape == output.shape;
+    let same = !open && input.dtype == output.dtype && input.shape == output.shape;
     (!same).then(|| [input, output].map(|v| format!("{}{}", v.dtype, v.shape)))
 }
 
 /// Pairs that are alike in type and shape and look like state by their names (`h`/`hn`, `state`/`stateN`,
 /// `cache`/`cache_out`, `past.0.key`/`present.0.key`), in the order of the inputs. Names are no proof.
 pub fn propose(graph: &Graph) -> Vec<(String, String)> {
-    let mut taken = vec![false; graph.outputs.len()];
+    let mut taken = vec![false; graph.own_outputs().len()];
     let mut pairs = Vec::new();
     for (i, &v) in graph.inputs.iter().enumerate() {
         let name = &graph.value(v).name;
@@ -140,7 +142,7 @@ pub fn propose(graph: &Graph) -> Vec<(String, String)> {
             self::stem(output, AFTER).as_ref() == Some(&stem) && unlike(graph, i, o).is_none()
         };
         let output = graph
-            .outputs
+            .own_outputs()
             .iter()
             .enumerate()
             .find(|(o, (output, _))| taken.get(*o) == Some(&false) && output != name && fits(*o, output));
@@ -152,7 +154,7 @@ pub fn propose(graph: &Graph) -> Vec<(String, String)> {
         }
     }
     // A pair that leaves nothing to answer is no proposal.
-    if pairs.len() == graph.outputs.len() { Vec::new() } else { pairs }
+    if pairs.len() == graph.own_outputs().len() { Vec::new() } else { pairs }
 }
 
 /// Words that say of an input that it comes from before.

@@ -6,6 +6,8 @@ use edgec_runtime::Level;
 use edgec_tests::{cargo, success, write};
 use prost::Message;
 
+edgec_macros::include_model!("models/doubling.onnxtxt", level = "scalar");
+
 /// A detector's end: boxes of two classes, those that stay, and what follows from them.
 const MODEL: &str = "<ir_version: 10, opset_import: [\"\" : 18]>
     g (float[1, 6, 4] boxes, float[1, 2, 6] scores, float[2, 5] map, bool[5] marks)
@@ -103,5 +105,26 @@ fn operators_that_need_a_fixed_extent_are_refused() {
         let refused = config(&model).compile_models().err().map(|d| d.to_string());
         let said = refused.unwrap_or_else(|| panic!("`{end}` is not refused"));
         assert!(said.contains(why) && said.contains("help"), "{end}: {said}");
+    }
+}
+
+/// A loop that its condition ends gives at most a row for each of its iterations. Expected values are ONNX Runtime's.
+#[test]
+fn a_loop_gives_as_many_rows_as_it_ran() {
+    let mut arena = doubling::Arena::new();
+    let mut model = doubling::Model::new(&mut arena);
+    for (x, limit, expected) in [
+        ([1.0, 0.5], 6.0, &[[-2.0, -1.0], [-4.0, -2.0], [-8.0, -4.0]][..]),
+        ([9.0, 1.0], 0.0, &[[-18.0, -2.0]]),
+        ([1.0, 2.0], 100.0, &[[-2.0, -4.0], [-4.0, -8.0], [-8.0, -16.0], [-16.0, -32.0], [-32.0, -64.0]]),
+    ] {
+        let marks = [0.0, 0.0, 0.0, 0.0, 0.0, 3.0];
+        let out = model.run(doubling::Inputs { x: &x, limit: &[limit], marks: &marks });
+        // Indices beyond the length are no fault.
+        let out = out.expect("every index of the run is there");
+        assert_eq!(*out.found, [0.25]);
+        assert_eq!(*out.rows, *expected);
+        assert_eq!(*out.extents, [expected.len() as i64, 2]);
+        assert_eq!(Some(out.last.map(|v| -v)), expected.last().copied());
     }
 }

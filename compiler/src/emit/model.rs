@@ -47,7 +47,7 @@ impl Module {
 }
 
 /// Lints that layers need: they are one variable's loops over several arrays, with the model's constants and
-/// expressions, whatever those are.
+/// expressions, whatever those are; a copy may lie where its source does.
 const LAYER_LINTS: &[&str] = &[
     "needless_range_loop",
     "approx_constant",
@@ -55,6 +55,7 @@ const LAYER_LINTS: &[&str] = &[
     "excessive_precision",
     "eq_op",
     "nonminimal_bool",
+    "self_assignment",
     "too_many_arguments",
 ];
 

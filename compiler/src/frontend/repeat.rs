@@ -9,11 +9,13 @@ use super::subgraph::Formal;
 use super::walk::{Frame, Stop, Walker, plain_domain};
 use crate::diag::Diagnostic;
 use crate::ir::{DType, Origin, Shape, Tensor, ValueId};
+use crate::kernel::expr::BinaryFn;
 use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto};
+use crate::ops::binary::{Binary, BinaryKind};
 use crate::ops::concat::Concat;
 use crate::ops::loop_::{Along, Count, Loop};
 use crate::ops::reshape::Reshape;
-use crate::ops::{OpError, Type};
+use crate::ops::{Graph, OpError, Type};
 
 /// An ONNX `Loop`, checked.
 struct Repeated<'m> {
@@ -28,6 +30,9 @@ struct Repeated<'m> {
     holds: Option<bool>,
     states: Vec<ValueId>,
 }
+
+/// Most iterations of a loop that only a run ends and that gives a row for each: room is made for all of them.
+const MAX_ROWS: u64 = 1 << 20;
 
 /// A node's attributes by name.
 pub(super) type Attributes<'m> = Vec<(&'m str, &'m AttributeProto)>;
@@ -217,6 +222,12 @@ impl<'m> Walker<'m> {
                 return Ok(self.refuse(&e, node, operands, origin));
             }
         };
+        let mut states = fixed.iter().filter(|f| !**f).count();
+        let rows = (loop_.states.len()..loop_.body.output.len() - 1).filter(|&i| gives(i)).count();
+        let counted = checked && rows > 0 && matches!(count, Count::Known(n) if n <= MAX_ROWS);
+        if counted {
+            count_iterations(&mut body, states, origin);
+        }
         let mut values: Vec<Option<ValueId>> = Vec::new();
         values.extend(loop_.count.filter(|_| matches!(count, Count::Given { .. })).map(Some));
         if checked {
@@ -226,25 +237,35 @@ impl<'m> Walker<'m> {
         }
         let carried = loop_.states.iter().zip(&fixed).filter(|(_, fixed)| !**fixed);
         values.extend(carried.map(|(&v, _)| Some(v)));
+        if counted {
+            values.push(Some(self.graph.add_constant("iterations", Tensor::vector(&[0i64]))));
+        }
         values.extend(sub.captured.into_iter().map(Some));
-        let states = fixed.iter().filter(|f| !**f).count();
-        let rows = (loop_.states.len()..loop_.body.output.len() - 1).filter(|&i| gives(i)).count();
+        let counter = counted.then_some(states);
+        states += usize::from(counted);
         let op = Loop {
             body: Box::new(body),
             count,
             checked,
             numbered: true,
             states,
+            counted,
             slices: Vec::new(),
             rows: vec![Along { axis: 0, backwards: false }; rows],
             name: "Loop",
         };
         let names = node.output.iter().enumerate().filter(|(i, _)| gives(*i));
-        let names: Vec<&str> = names.map(|(_, name)| name.as_str()).collect();
+        let mut names: Vec<&str> = names.map(|(_, name)| name.as_str()).collect();
+        if let Some(at) = counter {
+            names.insert(at.min(names.len()), "iterations");
+        }
         let operands = Operands { values, unknown: false };
-        let Some(slots) = self.add(op.into(), node, &names, &operands, frame, origin) else {
+        let Some(mut slots) = self.add(op.into(), node, &names, &operands, frame, origin) else {
             return Ok(None);
         };
+        if let Some(at) = counter.filter(|&at| at < slots.len()) {
+            slots.remove(at);
+        }
         let mut slots = slots.into_iter();
         let slot = |i: usize| match loop_.states.get(i) {
             _ if gives(i) => slots.next().unwrap_or(Slot::Unknown),
@@ -344,6 +365,23 @@ impl<'m> Walker<'m> {
         }
         let operands = Operands { values: parts, unknown: false };
         self.add(Concat { axis: 0 }.into(), node, &[name], &operands, frame, origin)?.first().copied()
+    }
+}
+
+/// Gives a loop's body a state behind its `states`, whose conditions come first: the number of iterations.
+fn count_iterations(body: &mut Graph, states: usize, origin: &Origin) {
+    let (name, shape) = ("iterations", Shape::from([1]));
+    let before = body.add_input(name, DType::I64, shape.clone());
+    // Behind the number of the iteration and the other states, in front of what is taken from around.
+    if let Some(counter) = body.inputs.pop() {
+        body.inputs.insert((1 + states).min(body.inputs.len()), counter);
+    }
+    let one = body.add_constant("one", Tensor::vector(&[1i64]));
+    let op = Binary { function: BinaryKind::Arith(BinaryFn::Add) };
+    let result = Some((name.to_owned(), DType::I64, shape));
+    let id = body.add_node(op.into(), vec![Some(before), Some(one)], vec![result], vec![origin.clone()]);
+    if let Some(after) = body.node(id).and_then(|n| n.outputs.first().copied().flatten()) {
+        body.outputs.insert((1 + states).min(body.outputs.len()), (name.to_owned(), after));
     }
 }
 

@@ -91,16 +91,22 @@ impl Op for Gather {
         let (x, i) = (inputs.required(0)?.shape, inputs.required(1)?.shape);
         match (self, of(along, 0), of(along, 1)) {
             (_, None, None) => Ok(Lengths::default()),
-            (Gather::Slices { axis: at, .. }, None, Some(k)) => Ok(Lengths::same(axis(*at, x.rank())? + k)),
+            (Gather::Slices { axis: at, proven }, None, Some(k)) => {
+                let lengths = Lengths::same(axis(*at, x.rank())? + k);
+                // Indices beyond the length name nothing: they must not be found outside. The first is there.
+                Ok(if *proven { lengths } else { lengths.clearing(1) })
+            }
             (Gather::Slices { axis: at, .. }, Some(a), None) => {
                 let at = axis(*at, x.rank())?;
                 match a.cmp(&at) {
-                    Ordering::Less => Ok(Lengths::same(a)),
+                    Ordering::Less => Ok(Lengths::same(a).moved()),
                     Ordering::Equal => Err(unknown_length("the axis that indices name")),
-                    Ordering::Greater => Ok(Lengths::same(a - 1 + i.rank())),
+                    Ordering::Greater => Ok(Lengths::same((a + i.rank()).saturating_sub(1)).moved()),
                 }
             }
-            (Gather::Tuples { .. }, None, Some(k)) if k + 1 < i.rank() => Ok(Lengths::same(k)),
+            (Gather::Tuples { batch_dims: 0 }, None, Some(k)) if k + 1 < i.rank() => {
+                Ok(Lengths::same(k).clearing(1))
+            }
             _ => none(along),
         }
     }

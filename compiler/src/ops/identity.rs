@@ -1,5 +1,6 @@
 //! [Identity](https://onnx.ai/onnx/operators/onnx__Identity.html).
 
+use super::length::{self, Axes, Lengths};
 use super::{Inputs, LayoutRule, OnnxName, OnnxOp, Op, OpError, OpKind, Type};
 use crate::ir::Tensor;
 use crate::onnx::{AttrReader, NodeView};
@@ -25,6 +26,10 @@ impl Op for Identity {
     fn infer(&self, inputs: &Inputs<'_>) -> Result<Vec<Type>, OpError> {
         let x = inputs.required(0)?;
         Ok(vec![Type::new(x.dtype, x.shape.clone())])
+    }
+
+    fn lengths(&self, _inputs: &Inputs<'_>, along: Axes<'_>) -> Result<Lengths, OpError> {
+        Ok(length::elements(along)?.moved())
     }
 
     fn eval(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {

@@ -5,9 +5,10 @@
 //! states that change their shape, rows whose number only the run knows.
 
 use super::child;
+use super::length;
 use super::loop_lower;
 use super::walk::{pick, pick_from, positions, strides};
-use super::{Graph, Inputs, Op, OpError, Type};
+use super::{Graph, Inputs, Length, Lengths, Op, OpError, Type};
 use crate::ir::{DType, Shape, Tensor};
 use crate::schedule::LowerCx;
 
@@ -32,6 +33,9 @@ pub struct Loop {
     pub numbered: bool,
     /// Number of states.
     pub states: usize,
+    /// Whether the last state, an `i64[1]`, counts the iterations: the rows are so many in a run, and the extent of
+    /// their axis is the most that they can be.
+    pub counted: bool,
     /// What is read slice by slice.
     pub slices: Vec<Along>,
     /// What is made row by row.
@@ -87,10 +91,10 @@ impl Loop {
         Layout { count, condition, states, slices, captured: slices + self.slices.len() }
     }
 
-    /// Extent of the axis of rows, where that is known.
+    /// Extent of the axis of rows, where that is known: of all runs, or at most.
     pub(super) fn extent(&self) -> Option<usize> {
         let most = match self.count {
-            Count::Known(n) if !self.checked => n,
+            Count::Known(n) if !self.checked || self.counted => n,
             Count::Given { most: Some(most) } if !self.checked => most,
             _ => return None,
         };
@@ -120,7 +124,8 @@ impl Loop {
         let extent = self.extent().ok_or_else(|| {
             let how = "a loop that gives a row for each iteration, where only the run knows how many there are";
             let help = "give the number of iterations a value with `--bind` or as an initializer and let the body's \
-                        condition stay true, or write the rows into a state of fixed size (`ScatterND`)";
+                        condition stay true, or give it as a constant of no more than a million, which then bounds \
+                        the rows, or write them into a state of fixed size (`ScatterND`)";
             OpError::unsupported_help(how, help)
         })?;
         for (row, along) in rows.iter().zip(&self.rows) {
@@ -315,6 +320,21 @@ impl Op for Loop {
             }
         }
         Ok(types)
+    }
+
+    fn lengths(&self, _inputs: &Inputs<'_>, along: length::Axes<'_>) -> Result<Lengths, OpError> {
+        length::none(along)?;
+        let Some(counter) = self.states.checked_sub(1).filter(|_| self.counted) else {
+            return Ok(Lengths::default());
+        };
+        let rows = self
+            .rows
+            .iter()
+            .map(|row| Some(super::Along { axis: row.axis, length: Length::Result(counter) }));
+        Ok(Lengths {
+            results: vec![None; self.states].into_iter().chain(rows).collect(),
+            ..Lengths::default()
+        })
     }
 
     fn eval(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {

@@ -2,6 +2,7 @@
 //! with broadcasting. NaN wins in Max and Min.
 
 use super::binary::{of_floats, of_ints};
+use super::length::{self, Axes, Lengths};
 use super::nest::scratch;
 use super::typed::{
     expect, expect_loop_type, expect_same, floats, from_floats, from_ints, ints, is_arithmetic_float,
@@ -75,6 +76,10 @@ impl Op for Variadic {
             shapes.push(x.shape);
         }
         Ok(vec![checked_type(first.dtype, broadcast_shape(shapes)?)?])
+    }
+
+    fn lengths(&self, inputs: &Inputs<'_>, along: Axes<'_>) -> Result<Lengths, OpError> {
+        length::broadcast(inputs, along)
     }
 
     fn eval(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {

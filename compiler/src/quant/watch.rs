@@ -39,6 +39,8 @@ impl Watched {
         graph.remove_dead();
         let all = graph.outputs.clone();
         graph.outputs.truncate(own);
+        // Calibration looks at all places.
+        graph.lengths.clear();
         let ids = model.graph.iter().flat_map(|g| &g.output).zip(&all);
         let names: BTreeMap<String, ValueId> = ids.map(|(o, &(_, v))| (o.name.clone(), v)).collect();
         let mut by_value: BTreeMap<ValueId, Vec<String>> = BTreeMap::new();
