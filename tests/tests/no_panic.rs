@@ -114,6 +114,25 @@ fn own_models() {
     check(fixtures.into_iter().chain([("control_flow".to_owned(), control_flow())]).collect());
 }
 
+/// Routines that write as many elements as the data says.
+#[test]
+fn lengths_of_a_run() {
+    let text = "<ir_version: 10, opset_import: [\"\" : 18]>
+        g (float[2, 9, 4] boxes, float[2, 3, 9] scores, int64[1] most, float[4, 5] map, bool[5] marks)
+          => (int64[n, 3] picked, int64[2, k] places, float[4, m] marked, float[u] values, int64[u] first, int64[20] back, int64[u] counts, float[4, v] columns)
+        <float[1] iou = {0.5}, float[1] least = {0.2}>
+        {
+            picked = NonMaxSuppression <center_point_box = 1> (boxes, scores, most, iou, least)
+            places = NonZero(map)
+            marked = Compress <axis = 1> (map, marks)
+            values, first, back, counts = Unique <sorted = 0> (map)
+            columns = Unique <axis = 1> (map)
+        }";
+    let model = edgec::onnx::text::parse_model(text).expect("it parses");
+    let model = ModelConfig::bytes("lengths.onnx", prost::Message::encode_to_vec(&model));
+    check(vec![("lengths".to_owned(), model), ("control_flow".to_owned(), control_flow())]);
+}
+
 /// What the check would see if a kernel indexed unchecked by the compiler.
 #[test]
 fn the_check_sees_a_panic() {
