@@ -4,6 +4,8 @@
 //! model.onnx ─frontend─▶ Graph ─passes─▶ Graph ─schedule─▶ Steps ─memory─▶ Plan ─emit─▶ crate
 //! ```
 
+#![forbid(unsafe_code)]
+
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod config;

@@ -71,7 +71,7 @@ pub fn compile(model: &ModelConfig, config: &Config) -> Result<Compiled, Diagnos
         opset: source.opset,
         macs: schedule.macs(),
         params,
-        module: Some(emit::sanitise(&name, "model")),
+        module: None,
         renames: model.renames.iter().map(|(a, b)| (a.clone(), b.clone())).collect(),
         options: model.options(),
         samples: Vec::new(),

@@ -58,6 +58,18 @@ fn absurd() -> Vec<(&'static str, String)> {
                  v = Constant <value = float[2] {{0, 1}}> () y = OneHot(i, d, v)"
             )),
         ),
+        (
+            "window",
+            model("g () => (float y) { n = Constant <value = int64 {4000000000}> () y = HannWindow(n) }"),
+        ),
+        ("many_operands", one(&format!("y = Sum({}) z = Missing(y)", vec!["x"; 20_000].join(", ")))),
+        (
+            "many_nodes",
+            one(&format!(
+                "a0 = Exp(x)\n{}\ny = Missing(a60000)",
+                lines(60_000, |i| format!("a{} = Add(a{i}, a{})", i + 1, i / 2))
+            )),
+        ),
         ("transpose", one("y = Transpose <perm = [0, 0, 0, 0]> (x)")),
         ("negative_kernel", one("y = MaxPool <kernel_shape = [-1, 9223372036854775807]> (x)")),
         (

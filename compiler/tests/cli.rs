@@ -202,3 +202,47 @@ fn the_books_tables_are_fresh() {
         assert!(page == printed, "{} is stale: run the test with EDGEC_BLESS=1", path.display());
     }
 }
+
+/// The environment is at fault: exit status 3, and never a panic for want of a place to complain.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_cannot_be_written_is_the_environments_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = fixture("motion");
+    let model = model.to_str().unwrap();
+    let run = edgec(&["build", model, "-o", "/proc/edgec-test/out"], dir.path());
+    assert_eq!(run.status.code(), Some(3), "{}", text(&run.stderr));
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let command = |args: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_edgec"));
+        command.args(args).current_dir(dir.path());
+        command
+    };
+    let lost = command(&["inspect", model, "--json"]).stdout(full()).output().unwrap();
+    assert_eq!(lost.status.code(), Some(3));
+    let mute = command(&["inspect", "absent.onnx"]).stderr(full()).status().unwrap();
+    assert_eq!(mute.code(), Some(1));
+}
+
+/// Models whose names are words of Rust.
+#[test]
+fn any_file_name_makes_a_crate() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["fn", "self", "rt", "7 up"] {
+        let file = format!("{name}.onnx");
+        std::fs::copy(fixture("motion"), dir.path().join(&file)).unwrap();
+        let run = edgec(&["build", &file, "-o", name], dir.path());
+        assert!(run.status.success(), "{name}: {}", text(&run.stderr));
+    }
+}
+
+/// A sample without outputs is no test.
+#[test]
+fn what_is_compared_with_nothing_has_not_passed() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("case/set_0")).unwrap();
+    std::fs::copy(fixture("motion"), dir.path().join("case/model.onnx")).unwrap();
+    let run = edgec(&["verify", "--suite", ".", "--interpret"], dir.path());
+    assert_eq!(run.status.code(), Some(1), "{}", text(&run.stdout));
+    assert!(!text(&run.stdout).contains("1 passed"), "{}", text(&run.stdout));
+}

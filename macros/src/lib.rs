@@ -3,6 +3,8 @@
 //! Thin over the compiler: the same layer code as `edgec build` and `edgec::Config` write, over the
 //! dependency `edgec-runtime`.
 
+#![forbid(unsafe_code)]
+
 use edgec::{Config, ModelConfig};
 use proc_macro2::Span;
 use syn::parse::{Parse, ParseStream};

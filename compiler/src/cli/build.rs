@@ -50,7 +50,7 @@ pub fn build(args: &BuildArgs) -> Result<(), Diagnostics> {
     for c in &compiled {
         remark(&c.remarks);
         if args.model.verbose {
-            eprint!("{}", c.log);
+            super::say(&c.log.to_string());
         }
     }
     if args.check {

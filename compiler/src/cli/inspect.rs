@@ -20,7 +20,7 @@ pub fn inspect(args: &InspectArgs) -> Result<(), Diagnostics> {
     } else {
         super::remark(&compiled.remarks);
         if args.model.verbose {
-            eprint!("{}", compiled.log);
+            super::say(&compiled.log.to_string());
         }
         super::print(&report::terminal(&facts));
     }

@@ -22,7 +22,9 @@ mod yardstick;
 use crate::diag::{Code, Diagnostic, Diagnostics, Severity};
 use args::{Cli, Command};
 use clap::{CommandFactory, Parser};
+use std::io::Write;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How a command ended, as the exit status tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,13 +54,13 @@ impl Exit {
         }
     }
 
-    /// The gravest of what was said.
+    /// What the command line gets wrong before all else, else what was said first.
     fn of(diagnostics: &Diagnostics) -> Exit {
         let mut exit = Exit::Success;
         for d in diagnostics.iter().filter(|d| d.severity == Severity::Error) {
             let this = match d.code {
-                Code::BadOption => Exit::Usage,
-                Code::Environment | Code::OutputFolder => Exit::Environment,
+                Code::BadOption | Code::OutputFolder => Exit::Usage,
+                Code::Environment => Exit::Environment,
                 Code::Stale => Exit::Stale,
                 Code::Budget => Exit::Budget,
                 _ => Exit::Model,
@@ -96,30 +98,47 @@ pub fn main() -> ExitCode {
             explain::explain(code.as_deref(), *markdown).map(|text| print(&format!("{}\n", text.trim_end())))
         }
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Cli::command(), "edgec", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "edgec", &mut script);
+            print(&String::from_utf8_lossy(&script));
             Ok(())
         }
     };
     match result {
+        Ok(()) if OUTPUT_LOST.load(Ordering::Relaxed) => {
+            say("error: standard output cannot be written\n");
+            ExitCode::from(Exit::Environment.code())
+        }
         Ok(()) => ExitCode::SUCCESS,
         Err(diagnostics) => {
-            eprint!("{diagnostics}");
+            say(&diagnostics.to_string());
             ExitCode::from(Exit::of(&diagnostics).code())
         }
     }
 }
 
+/// Whether something meant for standard output could not be written.
+static OUTPUT_LOST: AtomicBool = AtomicBool::new(false);
+
 /// To standard output; a closed pipe (`| head`) ends quietly.
 fn print(text: &str) {
-    use std::io::Write;
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    if written.is_err_and(|e| e.kind() != std::io::ErrorKind::BrokenPipe) {
+        OUTPUT_LOST.store(true, Ordering::Relaxed);
+    }
+}
+
+/// To standard error, where nobody can be told that it is closed.
+fn say(text: &str) {
+    let mut err = std::io::stderr().lock();
+    let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
 }
 
 /// Remarks and warnings of a successful run, on standard error.
 fn remark(diagnostics: &Diagnostics) {
     for d in diagnostics.iter() {
-        eprintln!("{d}");
+        say(&format!("{d}\n"));
     }
 }
 

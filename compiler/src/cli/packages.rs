@@ -84,7 +84,7 @@ impl Packages {
         if broken.is_empty() || count == 1 {
             return Err(first);
         }
-        eprintln!("{first}");
+        super::say(&format!("{first}\n"));
         let progress = Progress::count("building models of broken packages one by one", broken.len());
         self.harness.forget(&broken.iter().filter_map(|n| self.package(*n)).collect::<Vec<_>>());
         for number in broken {

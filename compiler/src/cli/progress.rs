@@ -20,7 +20,7 @@ impl Progress {
 
     fn new(what: &str, total: Option<usize>) -> Progress {
         if !std::io::stderr().is_terminal() {
-            eprintln!("{what}");
+            super::say(&format!("{what}\n"));
             return Progress(ProgressBar::hidden());
         }
         let (bar, template) = match total {

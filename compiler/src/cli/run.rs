@@ -90,7 +90,7 @@ pub fn run(args: &RunArgs) -> Result<(), Diagnostics> {
         .infer(&place.module, level, &harness.scratch(), &given, &outputs(&compiled))
         .map_err(environment)?;
     if let Answer::Fault(text) = answer {
-        eprintln!("warning: {text}");
+        super::say(&format!("warning: {text}\n"));
     }
     let found = OutputLength::cut(&compiled.graph.lengths, found);
     let fail = |p: &Path, e: std::io::Error| environment(format!("`{}`: {e}", p.display()));

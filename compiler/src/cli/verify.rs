@@ -190,6 +190,20 @@ impl Ready<'_> {
         total
     }
 
+    /// What was run but compared with nothing has not passed.
+    fn settled(&self, mut report: CaseReport) -> CaseReport {
+        let compared = |set: &SampleSet| set.outputs.iter().any(Option::is_some);
+        let idle = self.case.sets.iter().find(|s| !compared(s));
+        if report.status == Status::Passed && (self.case.sets.is_empty() || idle.is_some()) {
+            report.status = Status::Error;
+            let of = idle.map(|s| format!(" in `{}`", s.name)).unwrap_or_default();
+            report.message = format!(
+                "there is no recorded output to compare with{of}: expected `output_0.npy` or `output_0.pb` beside the inputs"
+            );
+        }
+        report
+    }
+
     fn judge(
         &self,
         report: &mut CaseReport,
@@ -233,7 +247,7 @@ fn interpret(ready: &Ready<'_>, compiled: &Compiled) -> CaseReport {
             .and_then(|inputs| crate::interp::run(&compiled.graph, &inputs).map_err(|e| e.to_string()));
         ready.judge(&mut report, "interpreter", set, found.map(|f| ready.cut(f)));
     }
-    report
+    ready.settled(report)
 }
 
 fn generated(packages: &mut Packages, number: usize, ready: &Ready<'_>) -> CaseReport {
@@ -246,7 +260,7 @@ fn generated(packages: &mut Packages, number: usize, ready: &Ready<'_>) -> CaseR
             ready.judge(&mut report, level.name(), set, found.map(|f| ready.cut(f)));
         }
     }
-    report
+    ready.settled(report)
 }
 
 fn finish(args: &VerifyArgs, cases: Vec<CaseReport>) -> Result<(), Diagnostics> {

@@ -120,8 +120,9 @@ impl From<EmitError> for Diagnostic {
                     .with_help(format!("rename one: `--rename '{second}={identifier}_2'`"))
             }
             EmitError::ModuleCollision { names: [_, second], module } => {
-                Diagnostic::error(Code::NameCollision, message)
-                    .with_help(format!("name one: `--name '{second}={module}_2'`"))
+                Diagnostic::error(Code::NameCollision, message).with_help(format!(
+                    "give `{second}` another file name, or a `name` in an edgec.toml, such as `{module}_2`"
+                ))
             }
             EmitError::BadName { .. } => Diagnostic::error(Code::BadOption, message)
                 .with_help("use lower-case letters, digits and `_`, starting with a letter"),
@@ -142,7 +143,8 @@ impl From<EmitError> for Diagnostic {
             EmitError::Internal(_) => Diagnostic::error(Code::Internal, message),
             EmitError::NotOurs(_) => Diagnostic::error(Code::OutputFolder, message)
                 .with_help("name a folder that does not exist yet, or an empty one"),
-            EmitError::Io { .. } => Diagnostic::error(Code::Io, message),
+            // Only writing is emission's: a full disk, a folder that may not be written.
+            EmitError::Io { .. } => Diagnostic::error(Code::Environment, message),
         }
     }
 }

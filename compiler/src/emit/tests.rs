@@ -357,8 +357,56 @@ fn a_folder_is_replaced_as_a_whole() {
     write(&folder, &files).unwrap();
     assert_eq!(compare(&folder, &files).unwrap(), []);
     assert_eq!(std::fs::read_to_string(folder.join("Cargo.lock")).unwrap(), "mine");
-    assert!(!folder.join("src/stray.rs").exists());
+    assert!(folder.join("src/stray.rs").exists(), "files of the user are kept wherever they are");
+    assert!(folder.join(".gitattributes").exists());
+    write(&folder, &fewer).unwrap();
+    assert!(!folder.join(".gitattributes").exists(), "what was ours and is no more goes");
     assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1, "nothing is left beside the folder");
+}
+
+/// A run that is killed between the two renames leaves the old folder beside its place.
+#[test]
+fn what_a_killed_run_left_is_put_back() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("point");
+    let files = with_unit(|u| package(&[u], &options())).unwrap();
+    write(&folder, &files).unwrap();
+    std::fs::create_dir_all(folder.join("tests/own")).unwrap();
+    std::fs::write(folder.join("tests/own/mine.rs"), "mine").unwrap();
+    std::fs::rename(&folder, root.path().join(".point.edgec-old-1")).unwrap();
+    write(&folder, &files).unwrap();
+    assert_eq!(std::fs::read_to_string(folder.join("tests/own/mine.rs")).unwrap(), "mine");
+    assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1);
+}
+
+/// A folder of the user where a file is to be: the new crate cannot take its place.
+#[test]
+fn a_replacement_that_fails_leaves_the_old_crate() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("point");
+    let files = with_unit(|u| package(&[u], &options())).unwrap();
+    write(&folder, &files).unwrap();
+    std::fs::create_dir(folder.join("notes")).unwrap();
+    std::fs::write(folder.join("notes/mine"), "mine").unwrap();
+    let mut other = files.clone();
+    other.push(File { path: "notes".into(), bytes: b"a file".to_vec() });
+    assert!(write(&folder, &other).is_err());
+    assert_eq!(compare(&folder, &files).unwrap(), []);
+    assert_eq!(std::fs::read_to_string(folder.join("notes/mine")).unwrap(), "mine");
+    assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_to_the_folder_stays() {
+    let root = tempfile::tempdir().unwrap();
+    let (folder, link) = (root.path().join("point"), root.path().join("link"));
+    let files = with_unit(|u| package(&[u], &options())).unwrap();
+    write(&folder, &files).unwrap();
+    std::os::unix::fs::symlink(&folder, &link).unwrap();
+    write(&link, &files[1..]).unwrap();
+    assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(compare(&folder, &files[1..]).unwrap(), []);
 }
 
 #[test]

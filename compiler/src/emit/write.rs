@@ -16,10 +16,15 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> EmitError {
 /// Replaces the generated crate in `folder` by `files`.
 ///
 /// Everything is first written to a folder beside it, which then takes its place; on failure the old one is
-/// as it was. Entries that a former `edgec` did not write (`Cargo.lock`, `target`, files of the
-/// user) are kept. A folder that is neither empty nor ours is refused.
+/// as it was. What a former `edgec` did not write (`Cargo.lock`, `target`, files of the user, in
+/// whatever folder) is kept. A folder that is neither empty nor ours is refused. Where an earlier run was killed in
+/// between, its old folder is put back first.
 pub fn write(folder: &Path, files: &[File]) -> Result<(), EmitError> {
-    let old = existing(folder)?;
+    // A link stays, and what it leads to is replaced.
+    let folder = &match fs::symlink_metadata(folder) {
+        Ok(m) if m.file_type().is_symlink() => fs::canonicalize(folder).map_err(io_error(folder))?,
+        _ => folder.to_owned(),
+    };
     let name = folder.file_name().map(|n| n.to_string_lossy().into_owned());
     let name = name.ok_or_else(|| EmitError::NotOurs(folder.to_owned()))?;
     let parent = match folder.parent() {
@@ -27,11 +32,13 @@ pub fn write(folder: &Path, files: &[File]) -> Result<(), EmitError> {
         _ => PathBuf::from("."),
     };
     fs::create_dir_all(&parent).map_err(io_error(&parent))?;
-    let sibling = |kind: &str| parent.join(format!(".{name}.edgec-{kind}-{}", std::process::id()));
-    let (fresh, former) = (sibling("new"), sibling("old"));
+    recover(folder, &parent, &name)?;
+    let old = existing(folder)?;
+    let sibling = |kind: &str| parent.join(format!("{}{}", prefix(&name, kind), std::process::id()));
+    let (fresh, former) = (sibling(NEW), sibling(OLD));
     let result = fill(&fresh, files).and_then(|()| match &old {
         None => fs::rename(&fresh, folder).map_err(io_error(folder)),
-        Some(written) => replace(folder, &fresh, &former, written, files),
+        Some(written) => replace(folder, &fresh, &former, written),
     });
     if result.is_err() {
         // The error says what happened; what is left of the attempt is of no use.
@@ -40,7 +47,35 @@ pub fn write(folder: &Path, files: &[File]) -> Result<(), EmitError> {
     result
 }
 
-/// `None` if there is nothing in `folder`, else the top-level entries that edgec wrote there.
+/// Kinds of folders beside the one that is written.
+const NEW: &str = "new";
+const OLD: &str = "old";
+
+fn prefix(name: &str, kind: &str) -> String {
+    format!(".{name}.edgec-{kind}-")
+}
+
+/// Longer than any run takes: what is older was left by one that was killed.
+const STALE: std::time::Duration = std::time::Duration::from_secs(3600);
+
+/// Puts back what a killed run had moved away, and removes what it had begun.
+fn recover(folder: &Path, parent: &Path, name: &str) -> Result<(), EmitError> {
+    let Ok(entries) = fs::read_dir(parent) else { return Ok(()) };
+    for entry in entries.filter_map(Result::ok) {
+        let (path, entry_name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        if entry_name.starts_with(&prefix(name, OLD)) && !folder.exists() {
+            fs::rename(&path, folder).map_err(io_error(&path))?;
+        } else if entry_name.starts_with(&prefix(name, NEW)) {
+            let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
+            if age.is_some_and(|age| age > STALE) {
+                let _ = fs::remove_dir_all(&path);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `None` if there is nothing in `folder`, else the files that edgec wrote there.
 fn existing(folder: &Path) -> Result<Option<BTreeSet<String>>, EmitError> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries.count(),
@@ -58,8 +93,7 @@ fn existing(folder: &Path) -> Result<Option<BTreeSet<String>>, EmitError> {
         serde_json::from_slice(&text).map_err(|_| EmitError::NotOurs(folder.to_owned()))?;
     let listed = json.get("files").and_then(|f| f.as_object());
     let listed = listed.ok_or_else(|| EmitError::NotOurs(folder.to_owned()))?;
-    let top = |path: &String| path.split('/').next().unwrap_or_default().to_owned();
-    Ok(Some(listed.keys().map(top).chain([MARKER.to_owned()]).collect()))
+    Ok(Some(listed.keys().cloned().chain([MARKER.to_owned()]).collect()))
 }
 
 fn fill(folder: &Path, files: &[File]) -> Result<(), EmitError> {
@@ -77,29 +111,71 @@ fn fill(folder: &Path, files: &[File]) -> Result<(), EmitError> {
     Ok(())
 }
 
-fn replace(
-    folder: &Path,
-    fresh: &Path,
-    former: &Path,
-    written: &BTreeSet<String>,
-    files: &[File],
-) -> Result<(), EmitError> {
-    fs::rename(folder, former).map_err(io_error(folder))?;
-    if let Err(error) = fs::rename(fresh, folder) {
-        fs::rename(former, folder).map_err(io_error(folder))?;
-        return Err(io_error(folder)(error));
+fn replace(folder: &Path, fresh: &Path, former: &Path, written: &BTreeSet<String>) -> Result<(), EmitError> {
+    let mut kept = Vec::new();
+    foreign(folder, "", written, &mut kept)?;
+    if let Some(path) = kept.iter().find(|path| fresh.join(path).exists()) {
+        let error = io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "it is not edgec's, and a generated file would take its place",
+        );
+        return Err(io_error(&folder.join(path))(error));
     }
-    let new: BTreeSet<&str> = files.iter().filter_map(|f| f.path.split('/').next()).collect();
-    for entry in fs::read_dir(former).map_err(io_error(former))? {
-        let entry = entry.map_err(io_error(former))?;
-        let name = entry.file_name();
-        let known = name.to_str().is_some_and(|n| written.contains(n) || new.contains(n));
-        if !known {
-            let to = folder.join(&name);
-            fs::rename(entry.path(), &to).map_err(io_error(&to))?;
+    fs::rename(folder, former).map_err(io_error(folder))?;
+    let mut moved: Vec<(PathBuf, PathBuf)> = Vec::new();
+    let swapped = fs::rename(fresh, folder).map_err(io_error(folder)).and_then(|()| {
+        for path in &kept {
+            let (from, to) = (former.join(path), folder.join(path));
+            if let Some(parent) = to.parent() {
+                fs::create_dir_all(parent).map_err(io_error(parent))?;
+            }
+            fs::rename(&from, &to).map_err(io_error(&to))?;
+            moved.push((from, to));
+        }
+        Ok(())
+    });
+    if let Err(error) = swapped {
+        // The way back, in the opposite order.
+        for (from, to) in moved.iter().rev() {
+            let _ = fs::rename(to, from);
+        }
+        let _ = fs::rename(folder, fresh);
+        fs::rename(former, folder).map_err(io_error(folder))?;
+        return Err(error);
+    }
+    // The new crate is in place: what cannot be removed is no failure of the build.
+    let _ = fs::remove_dir_all(former);
+    Ok(())
+}
+
+/// Paths below `folder` that are not ours: whole folders where nothing in them is.
+fn foreign(
+    folder: &Path,
+    at: &str,
+    ours: &BTreeSet<String>,
+    kept: &mut Vec<String>,
+) -> Result<(), EmitError> {
+    let place = folder.join(at);
+    let mut entries: Vec<_> = fs::read_dir(&place)
+        .map_err(io_error(&place))?
+        .collect::<Result<_, _>>()
+        .map_err(io_error(&place))?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let path = match at {
+            "" => entry.file_name().to_string_lossy().into_owned(),
+            at => format!("{at}/{}", entry.file_name().to_string_lossy()),
+        };
+        let within = format!("{path}/");
+        let shared = ours.range(within.clone()..).next().is_some_and(|next| next.starts_with(&within));
+        let is_folder = entry.file_type().map_err(io_error(&place))?.is_dir();
+        if is_folder && shared {
+            foreign(folder, &path, ours, kept)?;
+        } else if is_folder || !ours.contains(&path) {
+            kept.push(path);
         }
     }
-    fs::remove_dir_all(former).map_err(io_error(former))
+    Ok(())
 }
 
 /// How a file in the folder is not what would be written.

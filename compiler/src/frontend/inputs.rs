@@ -283,7 +283,10 @@ fn static_shape<'m>(
 /// An argument as a shell takes it.
 pub(super) fn quoted(argument: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-=./:,".contains(c);
-    if argument.chars().all(plain) { argument.to_owned() } else { format!("'{argument}'") }
+    match argument.chars().all(plain) && !argument.is_empty() {
+        true => argument.to_owned(),
+        false => format!("'{}'", argument.replace('\'', r"'\''")),
+    }
 }
 
 fn text(dims: &[Dim<'_>], known: &BTreeMap<&str, usize>) -> String {

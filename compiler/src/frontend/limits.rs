@@ -9,7 +9,7 @@ pub const MAX_CONSTANT_BYTES: usize = 512 << 20;
 
 /// Nodes walked, those of inlined functions and branches counted at each use: functions that call
 /// each other twice grow as a power of two. The largest models that fit a device have some 20,000.
-pub const MAX_NODES: usize = 200_000;
+pub const MAX_NODES: usize = 40_000;
 
 /// Depth of inlined functions and branches. Exporters nest four or five deep; each level is a few
 /// frames of the stack.

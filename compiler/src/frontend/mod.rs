@@ -7,8 +7,8 @@
 //! look through.
 //!
 //! All problems of a model are collected; what depends on a refused node is skipped in silence.
-//! Refused: operators without an entry in [`crate::ops`], control flow that is not decided at
-//! compile time, sequences, maps and optional values, and what exceeds [`limits`]. Texts become positions in tables
+//! Refused: operators without an entry in [`crate::ops`], bodies of branches and loops without fixed shapes,
+//! sequences, maps and optional values, and what exceeds [`limits`]. Texts become positions in tables
 //! (`texts.rs`); what `ZipMap` makes stays a tensor.
 
 mod attrs;

@@ -141,8 +141,8 @@ byte_type!(
 byte_type!(
     /// 8-bit power of two, no sign.
     F8E8M0(u8),
-    |x| if x.0 == 0xff { f64::NAN } else { f64::from(i32::from(x.0) - 127).exp2() },
-    |x| if x.is_nan() { F8E8M0(0xff) } else { F8E8M0((x.abs().log2().round() + 127.0).clamp(0.0, 254.0) as u8) },
+    |x| if x.0 == 0xff { f64::NAN } else { libm::exp2(f64::from(i32::from(x.0) - 127)) },
+    |x| if x.is_nan() { F8E8M0(0xff) } else { F8E8M0((libm::log2(x.abs()).round() + 127.0).clamp(0.0, 254.0) as u8) },
     |_| None
 );
 byte_type!(

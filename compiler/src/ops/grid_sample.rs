@@ -139,9 +139,9 @@ impl GridSample {
 fn keys(x: f64) -> f64 {
     let a = -0.75;
     if x <= 1.0 {
-        (a + 2.0) * x.powi(3) - (a + 3.0) * x.powi(2) + 1.0
+        (a + 2.0) * x * x * x - (a + 3.0) * x * x + 1.0
     } else {
-        a * (x.powi(3) - 5.0 * x.powi(2) + 8.0 * x - 4.0)
+        a * (x * x * x - 5.0 * x * x + 8.0 * x - 4.0)
     }
 }
 

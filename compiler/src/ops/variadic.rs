@@ -128,8 +128,12 @@ impl Op for Variadic {
 const STEP_OPERANDS: usize = 12;
 
 impl Variadic {
-    /// The function applied to expressions; `dtypes` are the operands' element types.
+    /// The function applied to expressions; `dtypes` are the operands' element types. `None` where they are too many
+    /// for one expression.
     pub fn expr(&self, dtypes: &[DType], args: Vec<Expr>) -> Option<Expr> {
+        if args.len() > STEP_OPERANDS {
+            return None;
+        }
         let (dtype, count) = (*dtypes.first()?, args.len());
         Some(self.finish(dtype, count, self.joined(args)?))
     }

@@ -38,6 +38,11 @@ impl Composite for WindowFunction {
             "HammingWindow" => [25.0 / 46.0, -21.0 / 46.0, 0.0],
             _ => [0.5, -0.5, 0.0],
         };
+        if size > MAX_SIZE {
+            return Err(OpError::Limit(format!(
+                "a window of {size} values; at most {MAX_SIZE} are computed"
+            )));
+        }
         let value = |i: usize| {
             let angle = if period > 0.0 { 2.0 * PI * i as f64 / period } else { 0.0 };
             factors[0] + factors[1] * libm::cos(angle) + factors[2] * libm::cos(2.0 * angle)
@@ -48,6 +53,9 @@ impl Composite for WindowFunction {
         s.finish(&[&y])
     }
 }
+
+/// Longest window: a minute of sound.
+const MAX_SIZE: usize = 1 << 22;
 
 #[cfg(test)]
 mod tests {

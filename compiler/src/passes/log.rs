@@ -67,6 +67,23 @@ impl PassLog {
         all
     }
 
+    /// Adds what happened in a child of the graph: a branch, a loop's body.
+    pub fn absorb(&mut self, child: PassLog) {
+        for theirs in child.passes {
+            let Some(ours) = self.stat(theirs.pass) else { continue };
+            ours.runs += theirs.runs;
+            ours.elapsed += theirs.elapsed;
+            for (label, n) in theirs.fired {
+                match ours.fired.iter_mut().find(|(l, _)| *l == label) {
+                    Some((_, count)) => *count += n,
+                    None => ours.fired.push((label, n)),
+                }
+            }
+        }
+        self.missed.extend(child.missed);
+        self.float_steps.extend(child.float_steps);
+    }
+
     /// Number of changes in total.
     pub fn changes(&self) -> usize {
         self.passes.iter().flat_map(|p| &p.fired).map(|(_, n)| n).sum()

@@ -134,7 +134,7 @@ pub fn range(seen: &Observed, method: Method, form: Activations) -> Range {
 /// of such elements has less than half a step of its result. What lies lower is cut off, which costs nothing
 /// and leaves the steps to where classes differ; the upper end stays whatever the method is.
 fn softmax_reach(length: usize) -> f32 {
-    (512.0 * length as f32).ln()
+    libm::logf(512.0 * length as f32)
 }
 
 /// Cuts off `(100 − share)/2` percent at each end, to the bin.
