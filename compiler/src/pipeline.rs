@@ -53,6 +53,7 @@ pub fn compile(model: &ModelConfig, config: &Config) -> Result<Compiled, Diagnos
     let mut proposed_state = state::propose(&graph);
     proposed_state.retain(|(from, to)| !model.stateful.iter().any(|(a, b)| a == from || b == to));
     let levels = config.effective_levels();
+    check_options(&graph, model, config)?;
     // Graph → graph: folded, canonical, fused; verified after each pass.
     let log = if config.no_passes {
         PassLog::default()
@@ -92,6 +93,60 @@ pub fn compile(model: &ModelConfig, config: &Config) -> Result<Compiled, Diagnos
     };
     within_budget(&compiled, config)?;
     Ok(compiled)
+}
+
+/// Refuses options that name nothing.
+fn check_options(graph: &Graph, model: &ModelConfig, config: &Config) -> Result<(), Diagnostics> {
+    let mut problems = Diagnostics::new();
+    let inputs = graph.inputs.iter().map(|&v| graph.value(v).name.as_str());
+    let names: Vec<&str> = inputs.chain(graph.own_outputs().iter().map(|(n, _)| n.as_str())).collect();
+    for name in model.renames.keys().filter(|n| !names.contains(&n.as_str())) {
+        let message = format!("`--rename {name}=…`: the model has no input or output of this name");
+        problems.push(
+            Diagnostic::error(Code::BadOption, message).with_help(format!("it has: {}", names.join(", "))),
+        );
+    }
+    if let Some(target) = config.target.as_deref().filter(|t| !is_target(t)) {
+        problems.push(
+            Diagnostic::error(Code::BadOption, format!("`{target}` is no target triple"))
+                .with_help("`rustc --print target-list` lists them, such as `thumbv7em-none-eabihf`"),
+        );
+    }
+    if problems.has_errors() { Err(problems) } else { Ok(()) }
+}
+
+/// Whether a triple begins with an architecture that rustc knows.
+fn is_target(triple: &str) -> bool {
+    const ARCHITECTURES: &[&str] = &[
+        "aarch64",
+        "amdgcn",
+        "arm",
+        "avr",
+        "bpfeb",
+        "bpfel",
+        "csky",
+        "hexagon",
+        "i386",
+        "i486",
+        "i586",
+        "i686",
+        "loongarch",
+        "m68k",
+        "mips",
+        "msp430",
+        "nvptx64",
+        "powerpc",
+        "riscv32",
+        "riscv64",
+        "s390x",
+        "sparc",
+        "thumb",
+        "wasm32",
+        "wasm64",
+        "x86_64",
+        "xtensa",
+    ];
+    triple.split_once('-').is_some_and(|(arch, _)| ARCHITECTURES.iter().any(|a| arch.starts_with(a)))
 }
 
 /// Refuses a model that needs more memory than it may.

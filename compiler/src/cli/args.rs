@@ -49,7 +49,7 @@ pub enum Command {
 }
 
 /// Options about models, common to most commands.
-#[derive(Debug, Args, Clone, Default)]
+#[derive(Debug, Args, Clone, Default, PartialEq)]
 pub struct ModelArgs {
     /// Value of a named dimension, as in `batch=1`
     #[arg(long = "dim", value_name = "NAME=VALUE")]
@@ -323,11 +323,19 @@ pub fn custom_source(config: Config, path: &Path) -> Result<Config, Diagnostic> 
 }
 
 impl ModelArgs {
+    /// As where nothing is given on the command line.
+    pub fn unset() -> Self {
+        ModelArgs { level: "auto".to_owned(), ..ModelArgs::default() }
+    }
+
     /// Applies the options to a model.
     pub fn model(&self, mut model: ModelConfig) -> Result<ModelConfig, Diagnostics> {
         let mut problems = Diagnostics::new();
         for text in &self.dims {
             match split("dim", text).map(|(n, v)| (n, v.parse::<usize>())) {
+                Ok((name, Ok(value))) if model.dims.get(name).is_some_and(|&v| v != value) => {
+                    problems.push(bad(format!("`--dim {text}`: `{name}` has another value already")));
+                }
                 Ok((name, Ok(value))) => model = model.dim(name, value),
                 Ok((_, Err(_))) => problems.push(bad(format!("`--dim {text}`: the value is not a number"))),
                 Err(d) => problems.push(d),

@@ -1,15 +1,16 @@
 //! `edgec build`.
 
-use super::args::{BuildArgs, parse_runtime};
+use super::args::{BuildArgs, ModelArgs, parse_runtime};
 use super::cases::positions;
 use super::data::{CaseInfo, sample_sets};
 use super::quantize::{self, MethodArgs};
 use super::{manifest, remark};
 use crate::config::{Config, ModelConfig, Source};
 use crate::diag::{Code, Diagnostic, Diagnostics};
-use crate::emit;
+use crate::emit::{self, Runtime, WeightsAt};
 use crate::interp;
 use crate::ir::Table;
+use crate::ir::Tensor;
 use crate::pipeline::{self, Compiled};
 use std::path::{Path, PathBuf};
 
@@ -86,19 +87,66 @@ pub fn build(args: &BuildArgs) -> Result<(), Diagnostics> {
     Ok(())
 }
 
+/// What an `edgec.toml` says is not said again on the command line.
+fn only_manifest(args: &BuildArgs) -> Result<(), Diagnostics> {
+    let verbose = ModelArgs { verbose: args.model.verbose, ..ModelArgs::unset() };
+    let plain = args.model == verbose
+        && args.how == MethodArgs::default()
+        && args.quantize.is_none()
+        && args.name.is_none()
+        && args.data.is_none()
+        && args.runtime == "vendored"
+        && args.weights == WeightsAt::default();
+    if plain {
+        return Ok(());
+    }
+    Err(bad("without a model, options about models and the crate stand in edgec.toml")
+        .with_help(
+            "write them there, or name a model; `--output`, `--check` and `--verbose` go with an edgec.toml",
+        )
+        .into())
+}
+
+/// `to` as a generated manifest in `from` would name it: relative paths stay relative, whatever the machine.
+fn seen_from(from: &Path, to: &Path) -> PathBuf {
+    let (Ok(base), Ok(target), true) = (std::path::absolute(from), std::path::absolute(to), to.is_relative())
+    else {
+        return to.to_owned();
+    };
+    let clean = |p: &Path| {
+        let mut parts: Vec<std::ffi::OsString> = Vec::new();
+        for part in p.components() {
+            match part {
+                std::path::Component::CurDir => {}
+                std::path::Component::ParentDir => drop(parts.pop()),
+                other => parts.push(other.as_os_str().to_owned()),
+            }
+        }
+        parts
+    };
+    let (base, target) = (clean(&base), clean(&target));
+    let same = base.iter().zip(&target).take_while(|(a, b)| a == b).count();
+    let up = base.iter().skip(same).map(|_| std::ffi::OsString::from(".."));
+    up.chain(target.iter().skip(same).cloned()).collect()
+}
+
 fn bad(message: &str) -> Diagnostic {
     Diagnostic::error(Code::BadOption, message)
 }
 
 fn job(args: &BuildArgs) -> Result<Job, Diagnostics> {
     if args.models.is_empty() {
+        only_manifest(args)?;
         let m = manifest::read(Path::new("edgec.toml"))?;
         let output = args.output.clone().unwrap_or(m.output);
         return Ok(Job { config: m.config, output, data: m.data });
     }
     let mut config = args.model.config()?;
     config.package = args.name.clone();
-    config.runtime = parse_runtime(&args.runtime)?;
+    config.runtime = match (parse_runtime(&args.runtime)?, &args.output) {
+        (Runtime::Path(path), Some(output)) => Runtime::Path(seen_from(output, &path)),
+        (other, _) => other,
+    };
     config.weights = args.weights;
     if args.models.len() > 1 && args.model.ranges.is_some() {
         return Err(bad("`--ranges` is of one model")
@@ -137,7 +185,7 @@ fn add_samples(model: &ModelConfig, compiled: &mut Compiled, data: Option<&Path>
     };
     let info = CaseInfo::beside(&folder)?;
     let names = pipeline::input_names(model)?;
-    let mut bytes = 0;
+    let (mut bytes, mut added) = (0, false);
     for set in sample_sets(&folder)? {
         let given: Option<Vec<_>> = names
             .iter()
@@ -164,17 +212,28 @@ fn add_samples(model: &ModelConfig, compiled: &mut Compiled, data: Option<&Path>
             continue;
         }
         bytes += size;
-        if model.quantization.is_some() || !compiled.graph.lengths.is_empty() {
-            // What was recorded is the float model's, or lacks what lies beyond lengths.
+        let narrow = |t: &Tensor| t.dtype().is_int() && t.dtype().size() == 1;
+        if model.quantization.is_some() || !compiled.graph.lengths.is_empty() || outputs.iter().any(narrow) {
+            // What was recorded is the float model's, lacks what lies beyond lengths, or may be a step off.
             outputs = interp::run(&compiled.graph, &inputs).map_err(|e| Diagnostic::from(&e))?;
         }
-        // One tolerance for all outputs of a sample: the strictest that any of them states.
+        // One tolerance for all outputs of floats: the strictest that any of them states. Integers are compared exactly.
         let (mut rtol, mut atol) = (f64::INFINITY, f64::INFINITY);
-        for (i, t) in outputs.iter().enumerate() {
+        for (i, t) in outputs.iter().enumerate().filter(|(_, t)| t.dtype().is_float()) {
             let (r, a) = info.tolerance(i, t.dtype()).parts();
             (rtol, atol) = (rtol.min(r), atol.min(a));
         }
+        if rtol.is_infinite() {
+            (rtol, atol) = (0.0, 0.0);
+        }
         compiled.add_sample(&inputs, &outputs, rtol, atol);
+        added = true;
+    }
+    if !added && data.is_some() {
+        let message = format!("no sample in `{}` fits the model", folder.display());
+        return Err(Diagnostic::error(Code::BadOption, message)
+            .with_help("expected `set_0/input_0.npy` and so on, with all outputs, of the shapes that the options give")
+            .into());
     }
     Ok(())
 }
