@@ -126,7 +126,24 @@ impl<'s> Memory<'s> {
         match &self.schedule.steps[index].kernel {
             Kernel::Loops(loops) => loops.nests.iter().for_each(|n| self.nest(n)),
             Kernel::Routine(r) if r.function == "rows::put" => self.put_row(r),
-            other => panic!("only loops are run here, not {other:?}"),
+            Kernel::Routine(r) => self.routine(r),
+            other => panic!("only loops and routines are run here, not {other:?}"),
+        }
+    }
+
+    fn routine(&mut self, r: &Routine) {
+        let floats = |o: &Operand| self.cells[o].iter().map(|n| n.float()).collect::<Vec<f64>>();
+        let (reads, writes) =
+            (r.reads.iter().map(floats).collect::<Vec<_>>(), r.writes.iter().map(floats).collect::<Vec<_>>());
+        let dtypes = r.writes.iter().map(|o| match o {
+            Operand::Buffer(id) => self.schedule.buffers[id.0 as usize].dtype,
+            other => panic!("a routine writes {other:?}"),
+        });
+        let dtypes: Vec<DType> = dtypes.collect();
+        let written = super::routine_tests::call(r, dtypes[0], &reads, &writes);
+        for ((operand, dtype), values) in r.writes.iter().zip(dtypes).zip(written) {
+            let num = |v: f64| if dtype.is_int() { Num::Int(v as i128) } else { Num::Float(v) };
+            self.cells.insert(*operand, values.into_iter().map(num).collect());
         }
     }
 
@@ -301,16 +318,17 @@ fn eval(e: &Expr, reads: &[Num], accs: &[Num], index: &[usize]) -> Num {
 }
 
 /// An operator with its operands, and which of these are known at compile time.
-struct Case<'a> {
-    op: &'a str,
-    opset: i64,
-    attrs: &'a [(&'a str, Attr)],
-    operands: &'a [(&'a Tensor, bool)],
-    results: usize,
+/// An operator and its operands; those marked are known at compile time.
+pub(super) struct Case<'a> {
+    pub(super) op: &'a str,
+    pub(super) opset: i64,
+    pub(super) attrs: &'a [(&'a str, Attr)],
+    pub(super) operands: &'a [(&'a Tensor, bool)],
+    pub(super) results: usize,
 }
 
 impl Case<'_> {
-    fn check(&self) {
+    pub(super) fn check(&self) {
         for transposed in [false, true] {
             self.check_with(transposed);
         }

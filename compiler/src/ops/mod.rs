@@ -129,6 +129,8 @@ pub mod reverse_sequence;
 pub mod rnn;
 pub mod roi_align;
 pub mod rotary_embedding;
+#[cfg(test)]
+mod routine_tests;
 pub mod scatter;
 pub mod shape;
 mod skip_norm;
