@@ -56,7 +56,7 @@ codes! {
     NotConstant "E0105" "an operand must be known at compile time"
         "Axes, shapes, sizes and the like decide the generated code, so they must be constants. Bind the graph\ninput they come from with `--bind NAME=VALUE`, or export the model with static shapes.",
     Opset "E0106" "the model's operator set cannot be used"
-        "The model imports no version, or one outside 7 to 28, of an operator set that its nodes use.\nConvert it with `onnx.version_converter`, or export it again.",
+        "The model imports no version, or one that is not read (1 to 28 of ONNX's own, tested from 7 on), of an operator set that its nodes use.\nConvert it with `onnx.version_converter`, or export it again.",
     GraphStructure "E0107" "the graph is malformed"
         "A value is used that nothing defines, is defined twice, or nodes form a cycle.",
     CustomOp "E0108" "a custom operator is not fully described"
