@@ -40,8 +40,18 @@ pub struct Compiled {
     pub proposed_state: Vec<(String, String)>,
 }
 
-/// From a model to kernel calls with addresses. All problems come at once.
+/// From a model to kernel calls with addresses. All problems come at once; of several models, with the file's name.
 pub fn compile(model: &ModelConfig, config: &Config) -> Result<Compiled, Diagnostics> {
+    let named = |d: Diagnostics| match config.models.len() {
+        0 | 1 => d,
+        _ => {
+            Diagnostics(d.0.into_iter().map(|d| d.with_note(format!("in `{}`", model.file_name()))).collect())
+        }
+    };
+    compile_one(model, config).map(|c| Compiled { remarks: named(c.remarks.clone()), ..c }).map_err(named)
+}
+
+fn compile_one(model: &ModelConfig, config: &Config) -> Result<Compiled, Diagnostics> {
     // Bytes → graph with facts: shapes, types, known values.
     let Imported { mut graph, diagnostics: mut remarks, source } = import(model, config)?;
     let name = model.base_name();

@@ -60,6 +60,8 @@ pub enum EmitError {
     Internal(String),
     /// The folder holds files that edgec did not write.
     NotOurs(PathBuf),
+    /// The output folder holds the current one, which would be replaced under the caller's feet.
+    Inside(PathBuf),
     /// The file system refused.
     Io {
         /// What was touched.
@@ -96,6 +98,9 @@ impl fmt::Display for EmitError {
             EmitError::Internal(what) => write!(f, "emission: {what}"),
             EmitError::NotOurs(path) => {
                 write!(f, "`{}` is not empty and holds no `PROVENANCE.json` of edgec", path.display())
+            }
+            EmitError::Inside(path) => {
+                write!(f, "`{}` is replaced as a whole, and the current folder lies in it", path.display())
             }
             EmitError::Io { path, error } => write!(f, "`{}`: {error}", path.display()),
         }
@@ -143,6 +148,9 @@ impl From<EmitError> for Diagnostic {
             EmitError::Internal(_) => Diagnostic::error(Code::Internal, message),
             EmitError::NotOurs(_) => Diagnostic::error(Code::OutputFolder, message)
                 .with_help("name a folder that does not exist yet, or an empty one"),
+            EmitError::Inside(_) => {
+                Diagnostic::error(Code::OutputFolder, message).with_help("run the command from outside of it")
+            }
             // Only writing is emission's: a full disk, a folder that may not be written.
             EmitError::Io { .. } => Diagnostic::error(Code::Environment, message),
         }

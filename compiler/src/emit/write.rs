@@ -25,6 +25,10 @@ pub fn write(folder: &Path, files: &[File]) -> Result<(), EmitError> {
         Ok(m) if m.file_type().is_symlink() => fs::canonicalize(folder).map_err(io_error(folder))?,
         _ => folder.to_owned(),
     };
+    let real = fs::canonicalize(folder).ok();
+    if real.zip(std::env::current_dir().ok()).is_some_and(|(folder, here)| here.starts_with(folder)) {
+        return Err(EmitError::Inside(folder.to_owned()));
+    }
     let name = folder.file_name().map(|n| n.to_string_lossy().into_owned());
     let name = name.ok_or_else(|| EmitError::NotOurs(folder.to_owned()))?;
     let parent = match folder.parent() {
