@@ -98,6 +98,8 @@ pub fn trailer(weights: &[u8], layout: u64) -> [u8; TRAILER] {
 impl<const M: usize> Blob<M> {
     /// The weights in the bytes of a file of weights, if they are whole and of this layout.
     pub fn checked(bytes: &[u8], layout: u64) -> Result<&Blob<M>, WeightsError> {
+        // Its alignment would make the type longer than its bytes.
+        const { assert!(M.is_multiple_of(64), "a blob's length is a multiple of 64") };
         let length = WeightsError::Length { expected: M + TRAILER, found: bytes.len() };
         let Some((weights, end)) = bytes.split_first_chunk::<M>() else { return Err(length) };
         let Some((words, [])) = end.split_first_chunk::<TRAILER>() else { return Err(length) };
@@ -115,7 +117,7 @@ impl<const M: usize> Blob<M> {
         if !same(16) {
             return Err(WeightsError::Checksum);
         }
-        // SAFETY: `Blob<M>` is transparent over its M bytes but for its alignment, which these have.
+        // SAFETY: `Blob<M>` is M bytes, a multiple of its alignment, which these have.
         Ok(unsafe { &*weights.as_ptr().cast::<Blob<M>>() })
     }
 }
@@ -164,7 +166,7 @@ mod tests {
         assert_eq!(Blob::<64>::checked(file.bytes(), 7).err(), Some(length));
         let short = WeightsError::Length { expected: 96, found: 10 };
         assert_eq!(Blob::<64>::checked(&file.bytes()[..10], 7).err(), Some(short));
-        assert_eq!(Blob::<63>::checked(&file.bytes()[1..96], 7).err(), Some(WeightsError::Misaligned));
+        assert_eq!(Blob::<64>::checked(&file.bytes()[1..97], 7).err(), Some(WeightsError::Misaligned));
         file.0[5] ^= 1;
         assert_eq!(check(&file, 7), Err(WeightsError::Checksum));
         file.0[5] ^= 1;

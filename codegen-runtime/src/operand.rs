@@ -117,7 +117,8 @@ pub trait Operand: sealed::Sealed + 'static {
     const SPAN: Span = Span {
         space: Self::SPACE,
         start: Self::OFFSET,
-        end: Self::OFFSET + Self::LEN * size_of::<Self::Elem>(),
+        // What no memory can hold is behind every arena.
+        end: Self::OFFSET.saturating_add(Self::LEN.saturating_mul(size_of::<Self::Elem>())),
         align: size_of::<Self::Elem>(),
     };
 }

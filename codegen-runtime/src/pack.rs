@@ -45,6 +45,28 @@ pub const fn padded(channels: usize) -> usize {
     channels.next_multiple_of(LANES)
 }
 
+/// [`padded`] for lengths: the largest number where there is none, so that a proof against a slot's length fails.
+pub const fn padded_len(channels: usize) -> usize {
+    match channels.checked_next_multiple_of(LANES) {
+        Some(n) => n,
+        None => usize::MAX,
+    }
+}
+
+/// The product for lengths: the largest number where it would overflow.
+pub(crate) const fn length(factors: &[usize]) -> usize {
+    let mut product = 1usize;
+    let mut i = 0;
+    while i < factors.len() {
+        if factors[i] == 0 {
+            return 0;
+        }
+        product = product.saturating_mul(factors[i]);
+        i += 1;
+    }
+    product
+}
+
 /// How channels divide into panels of 16 and a narrow one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Panels {
@@ -116,7 +138,13 @@ impl Conv {
     /// Elements after packing.
     #[inline(always)]
     pub const fn packed_len(&self) -> usize {
-        self.groups * self.group_len()
+        // Panels are at most 15 lanes wider than the channels.
+        let lanes = if self.out_channels > usize::MAX - LANES {
+            usize::MAX
+        } else {
+            Panels::of(self.out_channels).lanes()
+        };
+        length(&[self.groups, lanes, self.kernel[0], self.kernel[1], self.kernel[2], self.in_channels])
     }
 
     /// Where output channel `o` of group `g`, input channel `i`, tap `t` (row-major) lies.
@@ -225,7 +253,7 @@ impl Gemm {
     /// Elements after packing.
     #[inline(always)]
     pub const fn packed_len(&self) -> usize {
-        padded(self.n) * self.k
+        length(&[padded_len(self.n), self.k])
     }
 
     /// Where row `k`, column `n` lies.
@@ -280,7 +308,7 @@ impl Recurrent {
     /// Elements after packing.
     #[inline(always)]
     pub const fn packed_len(&self) -> usize {
-        padded(self.hidden) * self.hidden * self.gates
+        length(&[padded_len(self.hidden), self.hidden, self.gates])
     }
 
     /// Where the weight of gate `g` of unit `j` for state `k` lies.
@@ -324,7 +352,7 @@ impl Vector {
     /// Elements after packing.
     #[inline(always)]
     pub const fn packed_len(&self) -> usize {
-        padded(self.channels) * self.groups
+        length(&[padded_len(self.channels), self.groups])
     }
 
     /// Where channel `c` of group `g` lies.

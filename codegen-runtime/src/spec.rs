@@ -30,9 +30,10 @@ impl View {
     /// Dense channels-last view at offset 0.
     pub const fn channels_last(batch: usize, extent: [usize; 3], channels: usize) -> Self {
         let w = channels;
-        let h = w * extent[2];
-        let d = h * extent[1];
-        View { offset: 0, batch, extent, channels, n_stride: d * extent[0], strides: [d, h, w], c_stride: 1 }
+        let h = w.saturating_mul(extent[2]);
+        let d = h.saturating_mul(extent[1]);
+        let n_stride = d.saturating_mul(extent[0]);
+        View { offset: 0, batch, extent, channels, n_stride, strides: [d, h, w], c_stride: 1 }
     }
 
     /// Pixels of all images.
@@ -41,7 +42,8 @@ impl View {
         self.batch * self.extent[0] * self.extent[1] * self.extent[2]
     }
 
-    /// One past the largest element index inside the interior (0 when empty).
+    /// One past the largest element index inside the interior (0 when empty). What no slot can hold is the largest
+    /// number, so that a proof against a slot's length fails.
     pub const fn end(&self) -> usize {
         if self.batch == 0
             || self.extent[0] == 0
@@ -52,12 +54,44 @@ impl View {
             return 0;
         }
         self.offset
-            + (self.batch - 1) * self.n_stride
-            + (self.extent[0] - 1) * self.strides[0]
-            + (self.extent[1] - 1) * self.strides[1]
-            + (self.extent[2] - 1) * self.strides[2]
-            + (self.channels - 1) * self.c_stride
-            + 1
+            .saturating_add((self.batch - 1).saturating_mul(self.n_stride))
+            .saturating_add((self.extent[0] - 1).saturating_mul(self.strides[0]))
+            .saturating_add((self.extent[1] - 1).saturating_mul(self.strides[1]))
+            .saturating_add((self.extent[2] - 1).saturating_mul(self.strides[2]))
+            .saturating_add((self.channels - 1).saturating_mul(self.c_stride))
+            .saturating_add(1)
+    }
+
+    /// Whether no two elements share memory: sorted by stride, each axis steps over all that lies within it. What is
+    /// written must be so, or parts of a layer on several threads would write the same bytes.
+    pub const fn is_injective(&self) -> bool {
+        let extents = [self.batch, self.extent[0], self.extent[1], self.extent[2], self.channels];
+        let strides = [self.n_stride, self.strides[0], self.strides[1], self.strides[2], self.c_stride];
+        let mut done = [false; 5];
+        let mut reach = 1usize;
+        let mut round = 0;
+        while round < 5 {
+            let mut least = 5;
+            let mut i = 0;
+            while i < 5 {
+                if !done[i] && (least == 5 || strides[i] < strides[least]) {
+                    least = i;
+                }
+                i += 1;
+            }
+            done[least] = true;
+            if extents[least] == 0 {
+                return true;
+            }
+            if extents[least] > 1 {
+                if strides[least] < reach {
+                    return false;
+                }
+                reach = reach.saturating_add((extents[least] - 1).saturating_mul(strides[least]));
+            }
+            round += 1;
+        }
+        true
     }
 }
 
@@ -400,7 +434,7 @@ pub struct RecurrentSpec {
 impl RecurrentSpec {
     /// Values of a step's projections.
     pub const fn x_run(&self) -> usize {
-        self.kind.gates() * crate::pack::padded(self.hidden)
+        crate::pack::padded_len(self.hidden).saturating_mul(self.kind.gates())
     }
 
     /// Values up to the end of the projections.
@@ -420,7 +454,7 @@ impl RecurrentSpec {
 
     /// Values of scratch: two hidden states that take turns, and a cell state.
     pub const fn scratch_len(&self) -> usize {
-        3 * crate::pack::padded(self.hidden)
+        crate::pack::padded_len(self.hidden).saturating_mul(3)
     }
 }
 
@@ -429,7 +463,10 @@ const fn end(offset: usize, loops: [(usize, usize); 2], run: usize) -> usize {
     if loops[0].0 == 0 || loops[1].0 == 0 || run == 0 {
         return 0;
     }
-    offset + (loops[0].0 - 1) * loops[0].1 + (loops[1].0 - 1) * loops[1].1 + run
+    offset
+        .saturating_add((loops[0].0 - 1).saturating_mul(loops[0].1))
+        .saturating_add((loops[1].0 - 1).saturating_mul(loops[1].1))
+        .saturating_add(run)
 }
 
 /// Packs a run-time matrix into panels of 16 columns: element `(k, n)` of batch `b` is at

@@ -194,7 +194,11 @@ mod x86 {
             let saved = unsafe { _xgetbv(0) };
             let (ymm, zmm) = (saved & 0x06 == 0x06, saved & 0xe6 == 0xe6);
             let extended = __cpuid_count(7, 0);
-            let v3 = ymm && fma && f16c && bit(extended.ebx, 5);
+            // What the tokens enable besides: a hypervisor may mask each of them.
+            let popcnt = bit(basic.ecx, 23);
+            let bmi = bit(extended.ebx, 3) && bit(extended.ebx, 8);
+            let lzcnt = __cpuid(0x8000_0000).eax > 0x8000_0000 && bit(__cpuid(0x8000_0001).ecx, 5);
+            let v3 = ymm && fma && f16c && popcnt && bmi && lzcnt && bit(extended.ebx, 5);
             let f_dq_bw_vl = [16, 17, 30, 31].iter().all(|&i| bit(extended.ebx, i));
             let v4 = v3 && zmm && f_dq_bw_vl && bit(extended.ecx, 11);
             let v3_vnni = v3 && extended.eax >= 1 && bit(__cpuid_count(7, 1).eax, 4);

@@ -100,8 +100,7 @@ impl Isa for V3 {
         fn v3<T: Task>(isa: V3, task: T) -> T::Output {
             task.run(isa)
         }
-        // SAFETY: a `V3` exists, so the CPU has the instructions; every CPU with AVX2 has the bit
-        // manipulation instructions, and detection asked for all others.
+        // SAFETY: a `V3` exists, so detection has found every feature named above.
         unsafe { v3(self, task) }
     }
 

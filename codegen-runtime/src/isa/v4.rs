@@ -53,8 +53,7 @@ impl Isa for V4 {
         fn v4<T: Task>(isa: V4, task: T) -> T::Output {
             task.run(isa)
         }
-        // SAFETY: a `V4` exists, so the CPU has the instructions; every CPU with AVX2 has the bit
-        // manipulation instructions, and detection asked for all others.
+        // SAFETY: a `V4` exists, so detection has found every feature named above.
         unsafe { v4(self, task) }
     }
 

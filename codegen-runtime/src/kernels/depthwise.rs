@@ -67,7 +67,7 @@ pub const fn safe_lead(spec: &DepthwiseSpec) -> Option<isize> {
 const fn prove<L: DepthwiseLayer, const N: usize, const M: usize>() {
     let spec = &L::Shape::SPEC;
     assert!(
-        spec.y.channels == spec.x.channels * spec.multiplier,
+        spec.y.channels == spec.x.channels.saturating_mul(spec.multiplier),
         "the output's channels are not x·multiplier"
     );
     assert!(spec.multiplier > 0, "a multiplier of zero");

@@ -88,7 +88,7 @@ const fn prove<L: MatMulLayer, const N: usize, const M: usize>() {
     let (a, y) = (left(spec), output(spec));
     prove_views::<L::A, L::Y>(&POINT, &a, &y);
     if spec.batch > 0 {
-        let needed = (spec.batch - 1) * spec.w_batch + weights(spec).packed_len();
+        let needed = (spec.batch - 1).saturating_mul(spec.w_batch).saturating_add(weights(spec).packed_len());
         assert!(L::W::LEN >= needed, "the right-hand side is too short");
     }
     assert!(!matches!(L::W::SPACE, Space::Absent), "the right-hand side is absent");

@@ -49,6 +49,7 @@ const fn prove_write<L: RecurrentLayer, W: Operand<Elem = f32>>(least: usize) {
     if absent::<W>() {
         return;
     }
+    assert!(matches!(W::SPACE, Space::Arena), "an output is not in the arena");
     assert!(W::LEN >= least, "an output is too short");
     assert!(!W::SPAN.meets(&L::X::SPAN) && !W::SPAN.meets(&L::R::SPAN), "an output lies over an input");
     assert!(!W::SPAN.meets(&L::Bias::SPAN), "an output lies over the bias");

@@ -81,11 +81,17 @@ pub(crate) const fn prove_views<X: Operand, Y: Operand>(window: &Window, x: &Vie
     while axis < 3 {
         assert!(window.kernel[axis] > 0 && window.stride[axis] > 0, "a window without extent or stride");
         assert!(window.dilation[axis] > 0, "a window without dilation");
+        // Positions in the input, borders included, are numbers that can be computed with.
+        let last = y.extent[axis].saturating_mul(window.stride[axis]);
+        let taps = window.kernel[axis].saturating_mul(window.dilation[axis]);
+        let far = last.saturating_add(taps).saturating_add(window.pads[axis]).saturating_add(x.extent[axis]);
+        assert!(far <= isize::MAX as usize, "a window beyond all numbers");
         axis += 1;
     }
     assert!(x.batch == y.batch, "input and output differ in images");
     assert!(x.end() <= X::LEN, "the input leaves its slot");
     assert!(y.end() <= Y::LEN, "the output leaves its slot");
+    assert!(y.is_injective(), "elements of the output share memory");
     assert!(!matches!(X::SPACE, Space::Absent), "the input is absent");
     assert!(matches!(Y::SPACE, Space::Arena), "the output is not in the arena");
 }

@@ -1,6 +1,6 @@
 //! Packed layouts of quantized layers.
 
-use super::{Vector, WrongLength, expect, padded};
+use super::{Vector, WrongLength, expect, length, padded_len};
 use crate::isa::LANES;
 
 /// Weights of a convolution of bytes: `[group][panel][kd][ky][⌈kw·ic / 4⌉][16][4]`, where `kw·ic` is one row of taps
@@ -52,7 +52,8 @@ impl ConvI8 {
     /// Elements after packing.
     #[inline(always)]
     pub const fn packed_len(&self) -> usize {
-        self.groups * self.group_len()
+        let fours = length(&[self.kernel[2], self.in_channels]).div_ceil(4);
+        length(&[self.groups, padded_len(self.out_channels), self.kernel[0], self.kernel[1], fours, 4])
     }
 
     #[inline(always)]
@@ -107,7 +108,7 @@ impl DepthwiseI8 {
     /// Elements after packing.
     #[inline(always)]
     pub const fn packed_len(&self) -> usize {
-        padded(self.channels) * self.taps()
+        length(&[padded_len(self.channels), self.kernel[0], self.kernel[1], self.kernel[2]])
     }
 
     /// Where tap `t` (row-major) of channel `c` lies.
@@ -186,7 +187,7 @@ impl Requant {
     /// Elements in all.
     #[inline(always)]
     pub const fn packed_len(&self) -> usize {
-        2 * self.vector_len() + Tail::LEN
+        self.vector_len().saturating_mul(2).saturating_add(Tail::LEN)
     }
 
     /// Packs.
