@@ -246,3 +246,37 @@ fn what_is_compared_with_nothing_has_not_passed() {
     assert_eq!(run.status.code(), Some(1), "{}", text(&run.stdout));
     assert!(!text(&run.stdout).contains("1 passed"), "{}", text(&run.stdout));
 }
+
+/// What tools read: fields are added, never renamed.
+#[test]
+fn bench_and_verify_print_the_fields_of_the_contract() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = fixture("motion");
+    let model = model.to_str().unwrap();
+    let run = edgec(&["bench", model, "--json", "--seconds", "0.01", "--level", "scalar"], dir.path());
+    assert!(run.status.success(), "{}", text(&run.stderr));
+    let json: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    for key in
+        ["level", "threads", "median_us", "min_us", "build_seconds", "text_bytes", "binary_bytes", "layers"]
+    {
+        assert!(!json[key].is_null(), "bench lacks `{key}`");
+    }
+    for key in ["index", "kernel", "median_us", "macs", "gops", "share_of_peak"] {
+        assert!(!json["layers"][0][key].is_null(), "a layer lacks `{key}`");
+    }
+    let run = edgec(&["verify", model, "--json", "out.json", "--level", "scalar"], dir.path());
+    assert!(run.status.success(), "{}", text(&run.stderr));
+    assert_eq!(text(&run.stdout).lines().last(), Some("1 passed, 0 failed, 0 skipped"));
+    let json = std::fs::read(dir.path().join("out.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    for key in ["passed", "failed", "unsupported", "cases"] {
+        assert!(!json[key].is_null(), "verify lacks `{key}`");
+    }
+    let case = json["cases"][0].as_object().unwrap();
+    for key in
+        ["name", "status", "folded", "max_abs_err", "max_rel_err", "steps", "message", "first_diverging_node"]
+    {
+        assert!(case.contains_key(key), "a case lacks `{key}`");
+    }
+    assert_eq!(case["status"], "passed");
+}

@@ -45,6 +45,16 @@ fn crates_build_test_lint_and_link_together() {
     arena_lies_in_bss(&dir.path().join("target/release/app"));
 }
 
+/// No workspace, no lockfile, two crates with a runtime each.
+#[test]
+fn two_crates_link_outside_a_workspace() {
+    let dir = tempfile::tempdir().unwrap();
+    workspace(dir.path());
+    std::fs::remove_file(dir.path().join("Cargo.toml")).unwrap();
+    let out = success("cargo run", &cargo(&dir.path().join("app"), &["run", "--offline", "-q", "--release"]));
+    assert_eq!(out.trim(), "1.000 1.000");
+}
+
 /// The static arenas take no bytes of the file.
 fn arena_lies_in_bss(binary: &Path) {
     let Ok(output) = std::process::Command::new("nm").arg("-C").arg(binary).output() else {

@@ -276,7 +276,9 @@ fn rows_need_a_known_number() {
         ))
     };
     assert!(of("m", "c", ", rows").is_ok());
-    for (count, condition) in [("n", "c"), ("m", "more"), ("", "more")] {
+    // As many at most, and a length.
+    assert_eq!(of("m", "more", ", rows").unwrap().lengths.len(), 0, "rows are no output of the graph");
+    for (count, condition) in [("n", "c"), ("", "more")] {
         let why = messages(of(count, condition, ", rows"));
         assert!(why.contains("row for each iteration") && why.contains("--bind"), "{why}");
         assert!(of(count, condition, "").is_ok());
