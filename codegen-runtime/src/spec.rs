@@ -515,7 +515,7 @@ impl WinogradInputSpec {
     /// Patches of all images.
     #[inline(always)]
     pub const fn rows(&self) -> usize {
-        self.x.batch * self.patches[0] * self.patches[1]
+        self.x.batch.saturating_mul(self.patches[0]).saturating_mul(self.patches[1])
     }
 }
 
@@ -547,6 +547,6 @@ impl WinogradOutputSpec {
     /// Patches of all images.
     #[inline(always)]
     pub const fn rows(&self) -> usize {
-        self.y.batch * self.patches()[0] * self.patches()[1]
+        self.y.batch.saturating_mul(self.patches()[0]).saturating_mul(self.patches()[1])
     }
 }

@@ -267,7 +267,11 @@ impl<const P: usize, const Q: usize, K: Known<ConvI8Spec>> Tile<'_, P, Q, K> {
         if remainder(self.inputs(), 4) == 0 {
             return true;
         }
-        // The last four of a row reaches up to 3 bytes beyond it, whose weights are zero.
+        // The last four of a row reaches up to 3 bytes beyond it, whose weights are zero. Where something else
+        // lies between the pixels, another thread may be writing there.
+        if spec.x.strides[2] != spec.x.channels {
+            return false;
+        }
         let layout = weights(spec);
         let reach: usize = (0..2).map(|a| (spec.kernel[a] - 1) * spec.dilation[a] * spec.x.strides[a]).sum();
         let first = self.block.group * self.inputs() + reach + 4 * layout.fours();
@@ -296,7 +300,7 @@ impl<const P: usize, const Q: usize, K: Known<ConvI8Spec>> Tile<'_, P, Q, K> {
                     kd * spec.dilation[0] * spec.x.strides[0] + ky * spec.dilation[1] * spec.x.strides[1];
                 for _ in 0..runs {
                     // SAFETY: these taps of every pixel lie inside the image, or less than 4 bytes
-                    // beyond it and still in its operand; the weights have rows for each four.
+                    // beyond it, in its operand and with nothing of others between; the weights have rows for each four.
                     unsafe { self.accumulate(isa, acc, &at, offset, w, panel, fours) };
                     w = w.wrapping_add(fours * 4 * LANES);
                     offset += step;

@@ -26,7 +26,7 @@ pub trait PackLayer: 'static {
 
 /// Elements of the output.
 pub const fn packed_len(spec: &PackSpec) -> usize {
-    spec.batch * layout(spec).packed_len()
+    spec.batch.saturating_mul(layout(spec).packed_len())
 }
 
 const fn layout(spec: &PackSpec) -> pack::Gemm {

@@ -37,7 +37,7 @@ pub const fn safe_lead(spec: &SoftmaxSpec) -> isize {
 
 const fn prove<L: SoftmaxLayer, const N: usize, const M: usize>() {
     let spec = &L::Shape::SPEC;
-    prove_rows::<L::X, L::Y>(L::FORM, spec.outer, spec.len * spec.inner, safe_lead(spec));
+    prove_rows::<L::X, L::Y>(L::FORM, spec.outer, spec.len.saturating_mul(spec.inner), safe_lead(spec));
     L::X::SPAN.prove_inside(N, M);
     L::Y::SPAN.prove_inside(N, M);
 }

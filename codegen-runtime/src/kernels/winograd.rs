@@ -85,8 +85,8 @@ impl Points for Four {
 /// Fails the build unless planes of `rows` rows, for `channels` channels, fit the slot one after another.
 pub(crate) const fn prove_planes<T: Operand>(tile: usize, plane: usize, rows: usize, channels: usize) {
     assert!(tile == 2 || tile == 4, "no such tile");
-    assert!(rows > 0 && plane >= rows * crate::pack::padded(channels), "planes overlap");
-    assert!((tile + 2) * (tile + 2) * plane <= T::LEN, "the planes leave their slot");
+    assert!(rows > 0 && plane >= rows.saturating_mul(crate::pack::padded_len(channels)), "planes overlap");
+    assert!(plane.saturating_mul((tile + 2) * (tile + 2)) <= T::LEN, "the planes leave their slot");
     assert!(matches!(T::SPACE, Space::Arena), "the planes are not in the arena");
 }
 
