@@ -206,9 +206,12 @@ fn take_batch_as_one<'m>(
     };
     let mut taken: Vec<(&str, Vec<&str>)> = Vec::new();
     for (info, ty) in inputs.iter().zip(types).filter(|(i, _)| !given(i)) {
-        let Some(Dim::Open(name)) = ty.as_ref().and_then(|t| t.dims.as_ref()).and_then(|d| d.first()) else {
+        let declared = ty.as_ref().and_then(|t| t.dims.as_ref());
+        let Some((Dim::Open(name), rest)) = declared.and_then(|d| d.split_first()) else { continue };
+        // As many rows as columns: no batch.
+        if rest.iter().any(|d| matches!(d, Dim::Open(other) if other == name)) {
             continue;
-        };
+        }
         match taken.iter_mut().find(|(n, _)| *n == name) {
             Some((_, of)) => of.push(&info.name),
             None if !dims.contains_key(name.as_ref()) => {

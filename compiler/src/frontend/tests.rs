@@ -57,6 +57,14 @@ fn constants_are_folded_in_every_form() {
 }
 
 #[test]
+fn what_also_stands_elsewhere_in_an_input_is_no_batch() {
+    let square = "g (float[N, N] x) => (y) { y = Identity(x) }";
+    assert_eq!(codes(import_text(square)), [Code::OpenDim]);
+    let state = "g (float[N, 4] x, float[2, N] h) => (y) { y = Identity(x) }";
+    assert_eq!(codes(import_text(state)), [Code::DimDefault]);
+}
+
+#[test]
 fn open_dimensions() {
     let text = "g (float[batch, N] x, float[?, 4] z) => (y) { y = Identity(x) }";
     let open = import_text(text).unwrap_err();
