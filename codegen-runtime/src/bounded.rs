@@ -5,7 +5,7 @@ use core::ops::Deref;
 
 /// At most `MAX` elements, in the model's arena: those that the run has made. A slice of them.
 ///
-/// ```
+/// ```ignore
 /// # use edgec_runtime::Bounded;
 /// let boxes = Bounded::new(&[[0, 0, 3], [0, 1, 7], [0, 0, 0]], 2);
 /// assert_eq!(boxes.len(), 2);
