@@ -4,6 +4,7 @@ use crate::Bool;
 use crate::fault::{Fault, RunError};
 use crate::mem::Arena;
 use crate::operand::{Bf16, Element, F4E2M1, F8E4M3, F8E4M3Uz, F8E5M2, F8E5M2Uz, F8E8M0, F16};
+use crate::quantized::PerAxis;
 
 /// Facts about a model, known when it was compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,10 +42,12 @@ pub struct TensorInfo {
     pub shape: &'static [usize],
     /// `nchw`, `nhwc`, or empty where the distinction means nothing.
     pub layout: &'static str,
-    /// Real value of one step, for quantized tensors.
+    /// Real value of one step, for quantized tensors that have one for all elements.
     pub scale: Option<f32>,
     /// The step that stands for zero.
     pub zero_point: i32,
+    /// Scales and zero points of quantized tensors that have several.
+    pub per_axis: Option<PerAxis>,
 }
 
 impl TensorInfo {
@@ -114,6 +117,30 @@ pub trait Probe {
 impl Probe for () {
     #[inline(always)]
     fn done(&mut self, _index: usize) {}
+}
+
+/// Who watches an inference, if anyone does. One code for both: a test per layer costs less than all layers' calls
+/// compiled twice.
+pub struct Watch<'a>(Option<&'a mut dyn Probe>);
+
+impl<'a> Watch<'a> {
+    /// Nobody does.
+    pub const fn nobody() -> Self {
+        Watch(None)
+    }
+
+    /// That probe does.
+    pub fn by(probe: &'a mut dyn Probe) -> Self {
+        Watch(Some(probe))
+    }
+
+    /// Layer `index` has just run.
+    #[inline(always)]
+    pub fn done(&mut self, index: usize) {
+        if let Some(probe) = &mut self.0 {
+            probe.done(index);
+        }
+    }
 }
 
 /// Adds up the time of each layer.

@@ -12,8 +12,8 @@ use crate::spec::{Activation, Epilogue, Residual, Scale};
 
 mod activation;
 
-pub(crate) use activation::{ActivationOf, Cheap, activate, gate, known_curve, sloped};
-use activation::{AnyActivation, Clamp, KnownActivation, for_activation};
+pub(crate) use activation::{ActivationOf, Cheap, KnownActivation, activate, gate, known_curve, sloped};
+use activation::{AnyActivation, Clamp, for_activation};
 
 /// Addresses of an epilogue's vectors, each padded to whole panels; dangling where absent.
 #[derive(Clone, Copy)]
@@ -153,6 +153,23 @@ impl Rows<'_> {
             unsafe { self.in_registers::<I, P, Q, L, A>(isa, &acc, count, y_rows, r_rows, cheap) }
             return;
         }
+        // SAFETY: passed on.
+        unsafe { self.store_from_stack::<I, P, Q>(isa, &acc, count, y_rows, r_rows) }
+    }
+
+    /// Stores any tile, through [`Finish`].
+    ///
+    /// # Safety
+    /// As for [`Rows::store`].
+    #[inline(always)]
+    pub(crate) unsafe fn store_from_stack<I: Isa, const P: usize, const Q: usize>(
+        self,
+        isa: I,
+        acc: &[[I::P; Q]; P],
+        count: usize,
+        y_rows: &[usize; P],
+        r_rows: &[usize; P],
+    ) {
         let mut tile = [[core::mem::MaybeUninit::<[f32; LANES]>::uninit(); Q]; P];
         for p in 0..P {
             for q in 0..Q {
@@ -163,7 +180,7 @@ impl Rows<'_> {
         // SAFETY: the copy has P rows of Q·16 accumulators; the rest is the caller's promise.
         unsafe {
             let finish = Finish {
-                epilogue,
+                epilogue: self.epilogue,
                 vectors: self.vectors,
                 acc: tile.as_ptr().cast(),
                 acc_pitch: Q * LANES,
@@ -223,15 +240,12 @@ impl Rows<'_> {
             };
         }
         match cheap {
-            Cheap::Clamp(clamp) => each!(c, v, clamp.apply(isa, v),),
-            Cheap::Gate { alpha, beta, times } => each!(c, v, gate(isa, alpha, beta, times, v),),
-            Cheap::Curve => {
-                // Without a curve that is known there is nothing to compile.
-                if const { A::ACTIVATION.is_some() } {
-                    each!(c, v, known_curve::<I, A>(isa, v),)
-                }
+            Cheap::Clamp(clamp) if const { A::CLAMPS } => each!(c, v, clamp.apply(isa, v),),
+            Cheap::Gate { alpha, beta, times } if const { A::GATES } => {
+                each!(c, v, gate(isa, alpha, beta, times, v),)
             }
-            Cheap::Slope { of_all } => each!(
+            Cheap::Curve if const { A::CURVES } => each!(c, v, known_curve::<I, A>(isa, v),),
+            Cheap::Slope { of_all } if const { A::SLOPES } => each!(
                 c,
                 v,
                 sloped(isa, slope, v),
@@ -241,6 +255,8 @@ impl Rows<'_> {
                     None => unsafe { isa.load(self.vectors.slope.add(c)) },
                 };
             ),
+            // What the known activation is not.
+            _ => {}
         }
     }
 }

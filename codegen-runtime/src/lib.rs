@@ -27,13 +27,14 @@ pub mod num;
 pub mod operand;
 pub mod pack;
 pub mod plan;
+pub mod quantized;
 pub mod routines;
 #[cfg(feature = "source")]
 pub mod source;
 pub mod spec;
 pub mod state;
 
-pub use api::{Faults, LayerInfo, ModelInfo, Probe, Shaped, Stopwatch, Storage, TensorInfo, Tensors};
+pub use api::{Faults, LayerInfo, ModelInfo, Probe, Shaped, Stopwatch, Storage, TensorInfo, Tensors, Watch};
 pub use blob::{AnyBlob, Blob, WeightsError};
 pub use bounded::{Bounded, BoundedRows};
 #[cfg(feature = "threads")]
@@ -51,4 +52,5 @@ pub use operand::{
     Absent, Bf16, Bool, Const, Element, F4E2M1, F8E4M3, F8E4M3Uz, F8E5M2, F8E5M2Uz, F8E8M0, F16, Operand,
     Slot, Space,
 };
+pub use quantized::{PerAxis, Quantized};
 pub use state::{State, StateError};

@@ -7,6 +7,7 @@
 //! ```
 
 use crate::diag::{Code, Diagnostic, Diagnostics};
+use crate::edges::Io;
 use crate::emit::{self, CustomSource, EmitOptions, Runtime, Specialise, WeightsAt};
 use crate::frontend::{CustomOps, custom_name, parse_custom_name, parse_custom_path};
 use crate::ir::Tensor;
@@ -56,6 +57,8 @@ pub struct ModelConfig {
     pub quantization: Option<Quantization>,
     /// Operators that functions of the user compute.
     pub custom: CustomOps,
+    /// Element types of quantized inputs and outputs (`--io`).
+    pub io: Io,
 }
 
 impl ModelConfig {
@@ -82,6 +85,7 @@ impl ModelConfig {
             stateful: Vec::new(),
             quantization: None,
             custom: CustomOps::new(),
+            io: Io::default(),
         }
     }
 
@@ -110,7 +114,8 @@ impl ModelConfig {
     }
 
     /// Turns an input into a constant that options write: a `.npy` or `.pb` file (relative to `folder`), or numbers.
-    /// Whole numbers become int64, others float32; one is a scalar, several separated by commas are a vector.
+    /// Whole numbers (and `true`, `false`) become what the input is declared as, others float32; one is a scalar, or a
+    /// vector of one where that is declared, several separated by commas are a vector.
     pub fn bind_text(
         mut self,
         input: impl Into<String>,
@@ -138,6 +143,13 @@ impl ModelConfig {
     /// Images come channels last.
     pub fn input_nhwc(mut self, yes: bool) -> Self {
         self.input_nhwc = yes;
+        self
+    }
+
+    /// Whether quantized inputs and outputs are the model's integers, where an edge is a QuantizeLinear or
+    /// DequantizeLinear, or real numbers. What the integers stand for is in each one's `TensorInfo`.
+    pub fn io(mut self, io: Io) -> Self {
+        self.io = io;
         self
     }
 
@@ -210,6 +222,9 @@ impl ModelConfig {
         if self.input_nhwc {
             out.push("--input-layout nhwc".to_owned());
         }
+        if self.io == Io::Native {
+            out.push("--io native".to_owned());
+        }
         match &self.quantization {
             None => {}
             Some(Quantization::File(path)) => {
@@ -248,7 +263,12 @@ pub fn read_tensor(path: &Path) -> Result<Tensor, Diagnostic> {
 /// Numbers separated by commas.
 fn numbers(text: &str) -> Result<Tensor, String> {
     let parts: Vec<&str> = text.split(',').map(str::trim).collect();
-    let ints: Result<Vec<i64>, _> = parts.iter().map(|p| p.parse()).collect();
+    let whole = |p: &&str| match *p {
+        "true" => Ok(1),
+        "false" => Ok(0),
+        p => p.parse::<i64>(),
+    };
+    let ints: Result<Vec<i64>, _> = parts.iter().map(whole).collect();
     let tensor = match ints {
         Ok(v) => Tensor::vector(&v),
         Err(_) => {

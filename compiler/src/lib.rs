@@ -10,6 +10,7 @@
 pub mod cli;
 pub mod config;
 pub mod diag;
+pub mod edges;
 pub mod emit;
 pub mod frontend;
 pub mod interp;
@@ -27,3 +28,4 @@ pub mod state;
 
 pub use config::{Config, ModelConfig, parse_levels};
 pub use edgec_runtime::Level;
+pub use edges::Io;

@@ -2,6 +2,7 @@
 
 use crate::config::{Config, ModelConfig, Source};
 use crate::diag::{Code, Diagnostic, Diagnostics, NodeRef};
+use crate::edges::{self, Edges};
 use crate::emit::{self, ModelUnit, Sample};
 use crate::frontend::{self, Imported};
 use crate::ir::{Tensor, ValueId};
@@ -64,6 +65,8 @@ fn compile_one(model: &ModelConfig, config: &Config) -> Result<Compiled, Diagnos
     proposed_state.retain(|(from, to)| !model.stateful.iter().any(|(a, b)| a == from || b == to));
     let levels = config.effective_levels();
     check_options(&graph, model, config)?;
+    // Before the passes, which choose element types of their own.
+    let Edges { inputs, outputs } = edges::settle(&mut graph, model.io, &states);
     // Graph → graph: folded, canonical, fused; verified after each pass.
     let log = if config.no_passes {
         PassLog::default()
@@ -87,6 +90,8 @@ fn compile_one(model: &ModelConfig, config: &Config) -> Result<Compiled, Diagnos
         options: model.options(),
         samples: Vec::new(),
         states,
+        inputs,
+        outputs,
     };
     let compiled = Compiled {
         name,
@@ -227,6 +232,7 @@ impl Compiled {
         shown.meta.renames.clear();
         shown.meta.samples.clear();
         shown.meta.states.clear();
+        shown.meta.outputs.clear();
         shown.graph.tables.clear();
         Ok(shown)
     }

@@ -16,7 +16,7 @@ use syn::{Ident, LitBool, LitInt, LitStr, Token, bracketed, parenthesized};
 /// edgec_macros::include_model!("models/person.onnx", name = "person", dim("batch" = 1), level = "scalar,v3");
 /// ```
 ///
-/// The path is relative to the package's folder. Options: `name`, `level`, `target`, `specialise`, `max_ram`, `max_rom`, `ranges`, `input_layout` as
+/// The path is relative to the package's folder. Options: `name`, `level`, `target`, `specialise`, `max_ram`, `max_rom`, `ranges`, `input_layout`, `io` as
 /// `key = "text"`; `exact = true`; `require_integer = true`; `dim("NAME" = 1)`, `input_shape("NAME" = [1, 3, 96, 96])`, `rename("ONNX" = "rust")`,
 /// `bind("INPUT" = "FILE or VALUES")` (also `= 3`, `= [0, 2]`), `custom_op("DOMAIN:TYPE" = "crate::path")`, `custom_shape("DOMAIN:TYPE" = "same")`,
 /// `stateful("INPUT" = "OUTPUT")`.
@@ -131,6 +131,10 @@ impl Args {
                     "model" => model = model.input_nhwc(false),
                     _ => return Err(syn::Error::new(v.span(), "expected \"nhwc\" or \"model\"")),
                 },
+                ("io", Value::Text(v)) => {
+                    let io = v.value().parse().map_err(|e: String| syn::Error::new(v.span(), e))?;
+                    model = model.io(io);
+                }
                 ("dim", Value::Number(name, n)) => model = model.dim(name, *n),
                 ("input_shape", Value::Shape(name, dims)) => model = model.input_shape(name, dims.clone()),
                 ("rename", Value::Name(onnx, rust)) => model = model.rename(onnx, rust),
@@ -152,7 +156,7 @@ impl Args {
                 _ => {
                     return Err(syn::Error::new(
                         key.span(),
-                        "unknown option or value; known: name, level, target, specialise, max_ram, max_rom, ranges, input_layout = \"…\", \
+                        "unknown option or value; known: name, level, target, specialise, max_ram, max_rom, ranges, input_layout = \"…\", io = \"native\", \
                          exact = true, require_integer = true, dim(\"NAME\" = 1), input_shape(\"NAME\" = [1, 3]), rename(\"ONNX\" = \"rust\"), \
                          bind(\"INPUT\" = \"VALUE\"), stateful(\"INPUT\" = \"OUTPUT\"), \
                          custom_op(\"DOMAIN:TYPE\" = \"crate::path\"), custom_shape(\"DOMAIN:TYPE\" = \"same\")",

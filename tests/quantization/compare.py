@@ -27,8 +27,9 @@ LABELLED = ["digits_cnn", "hand_keypoint", "hand_point_history", "skl_digits_mlp
 SAMPLED = ["mlperf_ad01_f32", "mlperf_dscnn_kws_f32", "mlperf_resnet8_f32", "mlperf_vww96_f32"]
 
 OURS = {
-    "min-max": [],
-    "min-max, biases corrected": ["--bias-correction"],
+    "auto": [],
+    "min-max": ["--method", "min-max"],
+    "min-max, biases corrected": ["--method", "min-max", "--bias-correction"],
     "percentile": ["--method", "percentile"],
     "mse": ["--method", "mse"],
     "mse, biases corrected": ["--method", "mse", "--bias-correction"],
@@ -176,7 +177,7 @@ def main():
     best = lambda r, who: max((v for v in r[who].values() if v is not None), default=None)
     print("\n| model | float | edgec, default | edgec, best | ONNX Runtime, best |\n|---|---:|---:|---:|---:|")
     for name, r in rows.items():
-        default = r["edgec"]["min-max"]
+        default = r["edgec"]["auto"]
         cells = [r["float"], default, best(r, "edgec"), best(r, "onnxruntime")]
         text = [show(c) + (" " + r["unit"] if c is not None else "") for c in cells]
         print(f"| `{name}` | " + " | ".join(text) + " |")

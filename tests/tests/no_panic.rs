@@ -92,7 +92,8 @@ fn forbidden(symbols: &str) -> Vec<&str> {
     lines.filter(|line| FORBIDDEN.iter().any(|bad| line.contains(bad))).collect()
 }
 
-fn check(models: Vec<(String, ModelConfig)>) {
+/// Fails if a crate of these models holds what is forbidden; the paths of its files.
+fn check(models: Vec<(String, ModelConfig)>) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
     let mut config = Config::new().package("models").levels([Level::Scalar, Level::V3, Level::V4]);
     let mut modules = Vec::new();
@@ -103,9 +104,11 @@ fn check(models: Vec<(String, ModelConfig)>) {
     let files = config.package_files().expect("the models compile");
     edgec::emit::write(&dir.path().join("models"), &files).unwrap();
     firmware(dir.path(), &modules, "");
-    let Some(symbols) = symbols(dir.path()) else { return };
+    let paths = files.iter().map(|file| file.path.clone()).collect();
+    let Some(symbols) = symbols(dir.path()) else { return paths };
     assert!(symbols.contains(" T infer") && symbols.contains("::call::v4"), "the kernels are not there");
     assert_eq!(forbidden(&symbols), Vec::<&str>::new(), "in {modules:?}");
+    paths
 }
 
 #[test]
@@ -131,6 +134,62 @@ fn lengths_of_a_run() {
     let model = edgec::onnx::text::parse_model(text).expect("it parses");
     let model = ModelConfig::bytes("lengths.onnx", prost::Message::encode_to_vec(&model));
     check(vec![("lengths".to_owned(), model), ("control_flow".to_owned(), control_flow())]);
+}
+
+/// Integer kernels: images with edges, three channels and many, depthwise, sums over windows, tables.
+#[test]
+fn quantized() {
+    let weights = |name: &str, shape: [usize; 4]| {
+        let values: Vec<String> = (0..shape.iter().product()).map(|i| (i % 7).to_string()).collect();
+        let [o, i, h, w] = shape;
+        format!("int8[{o}, {i}, {h}, {w}] {name} = {{{}}}", values.join(", "))
+    };
+    let constants = [
+        "float s = {0.05}".to_owned(),
+        "uint8 z = {128}".to_owned(),
+        "float t = {0.02}".to_owned(),
+        "int8 o = {0}".to_owned(),
+        weights("first", [24, 3, 3, 3]),
+        weights("deep", [24, 1, 3, 3]),
+        weights("point", [40, 24, 1, 1]),
+        weights("wide", [40, 40, 3, 3]),
+    ];
+    let mut nodes = vec!["q0 = QuantizeLinear(x, s, z)".to_owned()];
+    let layers = [
+        ("first", "strides = [2, 2], pads = [1, 1, 1, 1]", "Relu"),
+        ("deep", "group = 24, pads = [1, 1, 1, 1]", "Relu"),
+        ("point", "group = 1", "Relu"),
+        ("wide", "pads = [1, 1, 1, 1]", "Sigmoid"),
+    ];
+    for (i, (weights, attributes, activation)) in layers.iter().enumerate() {
+        let k = i + 1;
+        nodes.push(format!("d{i} = DequantizeLinear(q{i}, s, z)"));
+        nodes.push(format!("w{k} = DequantizeLinear({weights}, t, o)"));
+        nodes.push(format!("c{k} = Conv <{attributes}> (d{i}, w{k})"));
+        nodes.push(format!("r{k} = {activation}(c{k})"));
+        nodes.push(format!("q{k} = QuantizeLinear(r{k}, s, z)"));
+    }
+    nodes.push("d4 = DequantizeLinear(q4, s, z)".to_owned());
+    nodes.push("sum = Add(d4, d3)".to_owned());
+    nodes.push("q5 = QuantizeLinear(sum, s, z)".to_owned());
+    nodes.push("d5 = DequantizeLinear(q5, s, z)".to_owned());
+    nodes.push("mean = GlobalAveragePool(d5)".to_owned());
+    nodes.push("q6 = QuantizeLinear(mean, s, z)".to_owned());
+    nodes.push("y = DequantizeLinear(q6, s, z)".to_owned());
+    let text = format!(
+        "<ir_version: 8, opset_import: [\"\" : 17]>\n\
+         g (float[1, 3, 19, 19] x) => (float[1, 40, 1, 1] y)\n<{}>\n{{\n{}\n}}",
+        constants.join(", "),
+        nodes.join("\n"),
+    );
+    let model = edgec::onnx::text::parse_model(&text).expect("it parses");
+    let model = ModelConfig::bytes("quantized.onnx", prost::Message::encode_to_vec(&model));
+    let other = ModelConfig::file(fixture("motion"));
+    let paths = check(vec![("quantized".to_owned(), model), ("motion".to_owned(), other)]);
+    for kernel in ["conv_i8", "depthwise_i8", "windows_i8"] {
+        let file = format!("src/rt/kernels/{kernel}.rs");
+        assert!(paths.contains(&file), "{kernel} is not among {paths:?}");
+    }
 }
 
 /// What the check would see if a kernel indexed unchecked by the compiler.

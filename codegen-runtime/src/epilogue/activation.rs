@@ -71,10 +71,7 @@ impl Cheap {
     /// The same; what takes more instructions too where it is known to be that.
     #[inline(always)]
     pub(crate) const fn of_known<A: KnownActivation>(activation: Activation) -> Option<Cheap> {
-        match A::ACTIVATION {
-            Some(Activation::Swish { .. } | Activation::Gelu) => Some(Cheap::Curve),
-            _ => Cheap::of(activation),
-        }
+        if A::CURVES { Some(Cheap::Curve) } else { Cheap::of(activation) }
     }
 }
 
@@ -146,6 +143,24 @@ pub(crate) fn activate<I: Isa>(isa: I, activation: Activation, v: I::P, slope: I
 pub(crate) trait KnownActivation {
     /// The activation, if it is known.
     const ACTIVATION: Option<Activation>;
+
+    /// Which kinds of [`Cheap`] there can be: code for the others is not compiled.
+    const CLAMPS: bool = match Self::ACTIVATION {
+        Some(known) => matches!(Cheap::of(known), Some(Cheap::Clamp(_))),
+        None => true,
+    };
+    /// Likewise.
+    const GATES: bool = match Self::ACTIVATION {
+        Some(known) => matches!(Cheap::of(known), Some(Cheap::Gate { .. })),
+        None => true,
+    };
+    /// Likewise.
+    const SLOPES: bool = match Self::ACTIVATION {
+        Some(known) => matches!(Cheap::of(known), Some(Cheap::Slope { .. })),
+        None => true,
+    };
+    /// Likewise; a curve has to be known.
+    const CURVES: bool = matches!(Self::ACTIVATION, Some(Activation::Swish { .. } | Activation::Gelu));
 }
 
 /// That of a spec, if `K` knows it.

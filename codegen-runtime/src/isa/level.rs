@@ -206,3 +206,15 @@ mod x86 {
         }
     }
 }
+
+/// Chooses code by the level of an [`Isa`](crate::isa::Isa) so that only the chosen is compiled: the arms of a
+/// `match` on a level would all be, at each level, and be thrown away by the optimiser.
+macro_rules! by_level {
+    ($isa:ty; $($level:pat => $code:expr,)+) => {{
+        use crate::isa::Level;
+        // All levels are named.
+        const { match <$isa as crate::isa::Isa>::LEVEL { $($level => (),)+ } }
+        $(if const { matches!(<$isa as crate::isa::Isa>::LEVEL, $level) } { $code })else+
+    }};
+}
+pub(crate) use by_level;

@@ -11,7 +11,10 @@ mod portable;
 mod v3;
 #[cfg(target_arch = "x86_64")]
 mod v4;
+#[cfg(target_arch = "x86_64")]
+mod v4_bytes;
 
+pub(crate) use level::by_level;
 pub use level::{Detected, Level};
 pub use portable::{Armv7eM, Neon, Scalar, WasmSimd};
 #[cfg(target_arch = "x86_64")]
@@ -56,6 +59,13 @@ pub trait Isa: sealed::Sealed + Copy + Send + Sync + 'static {
 
     /// The token, if the CPU has the level. Compares two bytes.
     fn of(detected: Detected) -> Option<Self>;
+
+    /// The token itself at that level, for kernels that exist there only.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn v4(self) -> Option<V4> {
+        None
+    }
 
     /// Runs `task` compiled for this level: a function of its own in the binary, one for each task
     /// type, with everything below inlined into it.
@@ -239,6 +249,33 @@ pub trait Isa: sealed::Sealed + Copy + Send + Sync + 'static {
     /// # Safety
     /// `p` is valid for writing `n` values.
     unsafe fn store_bytes(self, p: *mut u8, v: Self::N, n: usize);
+    /// Writes four vectors as bytes: of each lane, which is not negative, the lesser of it and `most`, plus `zero`,
+    /// wrapping. A row in memory are `Q` of the vectors, 1, 2 or 4, of which the first `n ≤ 16·Q` lanes are written;
+    /// of rows, the first `rows` at `to`.
+    ///
+    /// # Safety
+    /// `to[i]` is valid for writing `n` values for `i < rows`.
+    #[inline(always)]
+    unsafe fn store_four<const Q: usize>(
+        self,
+        v: [Self::N; 4],
+        [most, zero]: [u8; 2],
+        to: [*mut u8; 4],
+        rows: usize,
+        n: usize,
+    ) {
+        let (most, zero) = (self.splat_i32(i32::from(most)), self.splat_i32(i32::from(zero)));
+        for (i, &v) in v.iter().enumerate() {
+            let (row, q) = (i / Q, i % Q);
+            if row >= rows || n <= q * LANES {
+                continue;
+            }
+            let less = self.select(self.gt_i32(v, most), self.from_bits(most), self.from_bits(v));
+            let byte = self.add_i32(self.bits(less), zero);
+            // SAFETY: the row is below their number, and its length above `q` vectors.
+            unsafe { self.store_bytes(to[row].add(q * LANES), byte, (n - q * LANES).min(LANES)) }
+        }
+    }
     /// `a · b + acc`, wrapping, of `a` in `0..2¹⁵` and `b` that fits `i16`.
     fn mul_add_i16(self, a: Self::N, b: Self::N, acc: Self::N) -> Self::N;
     /// `1.5·2²³` and the nearest integer of the exact product `a · b`, ties to even, where that integer is

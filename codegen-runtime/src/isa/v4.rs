@@ -45,6 +45,11 @@ impl Isa for V4 {
     }
 
     #[inline(always)]
+    fn v4(self) -> Option<V4> {
+        Some(self)
+    }
+
+    #[inline(always)]
     fn call<T: Task>(self, task: T) -> T::Output {
         #[inline(never)]
         #[target_feature(
@@ -303,6 +308,62 @@ impl Isa for V4 {
                 _mm_storeu_si128(p.cast(), bytes);
             } else {
                 _mm_mask_storeu_epi8(p.cast(), first(n), bytes);
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_four<const Q: usize>(
+        self,
+        v: [__m512i; 4],
+        [most, zero]: [u8; 2],
+        to: [*mut u8; 4],
+        rows: usize,
+        n: usize,
+    ) {
+        let bytes = op!({
+            // Saturated to words and bytes; in each 128 bits, four bytes of each vector.
+            let words = (_mm512_packs_epi32(v[0], v[1]), _mm512_packs_epi32(v[2], v[3]));
+            let mixed = _mm512_packus_epi16(words.0, words.1);
+            let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+            let bytes = _mm512_permutexvar_epi32(order, mixed);
+            _mm512_add_epi8(
+                _mm512_min_epu8(bytes, _mm512_set1_epi8(most as i8)),
+                _mm512_set1_epi8(zero as i8),
+            )
+        });
+        // SAFETY: the caller promises n writable values in each of the rows, and masked lanes are not touched.
+        unsafe {
+            match Q {
+                1 => {
+                    let parts = [
+                        _mm512_castsi512_si128(bytes),
+                        _mm512_extracti32x4_epi32::<1>(bytes),
+                        _mm512_extracti32x4_epi32::<2>(bytes),
+                        _mm512_extracti32x4_epi32::<3>(bytes),
+                    ];
+                    for (i, part) in parts.into_iter().enumerate() {
+                        if i >= rows {
+                        } else if n >= LANES {
+                            _mm_storeu_si128(to[i].cast(), part);
+                        } else {
+                            _mm_mask_storeu_epi8(to[i].cast(), first(n), part);
+                        }
+                    }
+                }
+                2 => {
+                    let parts = [_mm512_castsi512_si256(bytes), _mm512_extracti64x4_epi64::<1>(bytes)];
+                    for (i, part) in parts.into_iter().enumerate() {
+                        if i >= rows {
+                        } else if n >= 2 * LANES {
+                            _mm256_storeu_si256(to[i].cast(), part);
+                        } else {
+                            _mm256_mask_storeu_epi8(to[i].cast(), (1u32 << n) - 1, part);
+                        }
+                    }
+                }
+                _ if rows == 0 => {}
+                _ if n >= 4 * LANES => _mm512_storeu_si512(to[0].cast(), bytes),
+                _ => _mm512_mask_storeu_epi8(to[0].cast(), (1u64 << n) - 1, bytes),
             }
         }
     }

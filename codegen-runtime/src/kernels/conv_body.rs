@@ -3,7 +3,7 @@
 use core::marker::PhantomData;
 
 use crate::epilogue::{ActivationOf, Rows};
-use crate::isa::{Isa, LANES, Level, Task};
+use crate::isa::{Isa, LANES, Task, by_level};
 use crate::kernels::conv::{Job, weights, window};
 use crate::kernels::layer::Known;
 use crate::kernels::pixels::{Geometry, Pixels};
@@ -33,12 +33,12 @@ static ZEROS: [f32; 256] = [0.0; 256];
 pub(crate) unsafe fn run<I: Isa, K: Known<ConvSpec>>(isa: I, job: &Job) {
     // SAFETY: passed on.
     unsafe {
-        match I::LEVEL {
+        by_level! { I;
             Level::V4 => tiles::<I, 14, 7, 2, K>(isa, job),
             Level::V3 | Level::V3Vnni => tiles::<I, 6, 2, 1, K>(isa, job),
             Level::Scalar | Level::Neon | Level::NeonDot | Level::WasmSimd | Level::Armv7eM => {
                 tiles::<I, 2, 1, 1, K>(isa, job)
-            }
+            },
         }
     }
 }
@@ -289,10 +289,7 @@ impl<const P: usize, const Q: usize, const L: usize, K: Known<ConvSpec>> Task fo
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let spec = self.job.spec;
-        let mut acc: [[I::P; Q]; P] = core::array::from_fn(
-            #[inline(always)]
-            |_| [isa.zero(); Q],
-        );
+        let mut acc = [[isa.zero(); Q]; P];
         // SAFETY: the job was proved and the tile placed, see `one_block`.
         unsafe {
             if const { P == 1 || no_edges(&K::SPEC) } || self.at.uniform {
@@ -326,15 +323,19 @@ impl<const P: usize, const Q: usize, const L: usize, K: Known<ConvSpec>> Tile<'_
     /// As for [`run`].
     #[inline(always)]
     unsafe fn uniform<I: Isa>(&self, isa: I, spec: &ConvSpec, acc: &mut [[I::P; Q]; P]) {
-        let (inputs, x, taps) = (self.of_all.inputs, self.input(spec), &self.at.taps);
+        let (inputs, x) = (self.of_all.inputs, self.input(spec));
+        let all = [(0, spec.kernel[0]), (0, spec.kernel[1]), (0, spec.kernel[2])];
+        // Constants where the spec is known.
+        let taps = if const { no_edges(&K::SPEC) } { &all } else { &self.at.taps };
         let (w, panel) = self.weights();
-        let at: [*const f32; P] = core::array::from_fn(
-            #[inline(always)]
-            |p| x.wrapping_offset(self.at.x[p]),
-        );
+        let mut at = [x; P];
+        for p in 0..P {
+            at[p] = x.wrapping_offset(self.at.x[p]);
+        }
         // Neighbouring taps of a row whose channels lie behind one another are one run.
         let step = spec.dilation[2] * spec.x.strides[2];
-        let joined = spec.x.c_stride == 1 && step == inputs;
+        let c_stride = if inputs == 1 { 1 } else { spec.x.c_stride };
+        let joined = c_stride == 1 && step == inputs;
         let width = taps[2].1 - taps[2].0;
         let (runs, length) = if joined { (1, width * inputs) } else { (width, inputs) };
         for kd in taps[0].0..taps[0].1 {
@@ -347,7 +348,7 @@ impl<const P: usize, const Q: usize, const L: usize, K: Known<ConvSpec>> Tile<'_
                 for _ in 0..runs {
                     // SAFETY: these taps of every pixel lie inside the image, whose elements are valid,
                     // and the weights have a row of L for each tap and channel.
-                    unsafe { self.accumulate(isa, acc, &at, offset, spec.x.c_stride, w, panel, length) };
+                    unsafe { self.accumulate(isa, acc, &at, offset, c_stride, w, panel, length) };
                     w = w.wrapping_add(inputs * L);
                     offset += step;
                 }
@@ -387,13 +388,11 @@ impl<const P: usize, const Q: usize, const L: usize, K: Known<ConvSpec>> Tile<'_
                     let w = w.wrapping_add(tap * inputs * L);
                     let mut channel = 0;
                     while channel < inputs {
-                        let at: [*const f32; P] = core::array::from_fn(
-                            #[inline(always)]
-                            |p| {
-                                let here = x.wrapping_offset(self.at.x[p]).wrapping_add(offset);
-                                if inside[p] { here.wrapping_add(channel * c_stride) } else { zeros }
-                            },
-                        );
+                        let mut at = [zeros; P];
+                        for p in 0..P {
+                            let here = x.wrapping_offset(self.at.x[p]).wrapping_add(offset);
+                            at[p] = if inside[p] { here.wrapping_add(channel * c_stride) } else { zeros };
+                        }
                         let length = self.of_all.chunk.min(inputs - channel);
                         let w = w.wrapping_add(channel * L);
                         // SAFETY: each pixel's tap lies inside the image, or reads `length` channels,
@@ -430,13 +429,11 @@ impl<const P: usize, const Q: usize, const L: usize, K: Known<ConvSpec>> Tile<'_
             isa.prefetch_far(w.wrapping_add(far));
             // SAFETY: the caller's promise.
             unsafe {
-                let rows: [I::P; Q] = core::array::from_fn(
-                    #[inline(always)]
-                    |q| {
-                        isa.prefetch(w.wrapping_add(q * panel + AHEAD * L));
-                        isa.load_first::<L>(w.add(q * panel))
-                    },
-                );
+                let mut rows = [isa.zero(); Q];
+                for q in 0..Q {
+                    isa.prefetch(w.wrapping_add(q * panel + AHEAD * L));
+                    rows[q] = isa.load_first::<L>(w.add(q * panel));
+                }
                 for p in 0..P {
                     let value = isa.splat(at[p].wrapping_add(offset).read());
                     for q in 0..Q {

@@ -3,16 +3,18 @@
 use core::marker::PhantomData;
 
 use crate::epilogue_i8::Bytes;
-use crate::isa::{Isa, LANES, Level, Task};
+use crate::isa::{Isa, LANES, Task, by_level};
 use crate::kernels::conv_i8::{Job, residual, weights, window};
+use crate::kernels::conv_i8_bands::{self, Each};
+use crate::kernels::conv_i8_cut::{
+    Block, Blocks, LARGE_WEIGHTS, Wide, end_tiles, one, pays, rows_of_tiles, several, single, wide,
+    wide_tiles,
+};
 use crate::kernels::layer::Known;
 use crate::kernels::pixels::{Geometry, Pixels};
+use crate::mem::Part;
 use crate::num::{quotient, remainder};
 use crate::spec::ConvI8Spec;
-
-/// Weights above this go through memory once, tile after tile for each block of panels; below it the
-/// input does, block after block for each tile. It is a part of the usual second-level cache.
-const LARGE_WEIGHTS: usize = 256 << 10;
 
 /// Bytes of a pixel that are gathered at a time.
 const GATHERED: usize = 128;
@@ -25,89 +27,57 @@ const GATHERED: usize = 128;
 pub(crate) unsafe fn run<I: Isa, K: Known<ConvI8Spec>>(isa: I, job: &Job) {
     // SAFETY: passed on.
     unsafe {
-        match I::LEVEL {
+        by_level! { I;
             Level::V4 => {
-                if job.spec.y.pixels() == 1 {
-                    tiles::<I, 1, 1, 4, K>(isa, job);
+                if const { !matches!(single(&K::SPEC), Some(false)) } && job.spec.y.pixels() == 1 {
+                    tiles::<I, 1, 1, 4, K, false>(isa, job);
+                } else if const { matches!(single(&K::SPEC), Some(true)) } {
+                    // Another is not compiled.
+                } else if const { matches!(wide(&K::SPEC), Wide::Sixteen) } {
+                    banded::<I, 16, 4, 1, K>(isa, job);
+                } else if const { matches!(wide(&K::SPEC), Wide::Eight) } {
+                    banded::<I, 8, 4, 2, K>(isa, job);
                 } else {
-                    tiles::<I, 14, 4, 2, K>(isa, job);
+                    banded::<I, 14, 7, 2, K>(isa, job);
                 }
-            }
-            Level::V3 | Level::V3Vnni => tiles::<I, 4, 1, 1, K>(isa, job),
+            },
+            Level::V3 | Level::V3Vnni => banded::<I, 4, 1, 1, K>(isa, job),
             Level::Scalar | Level::Neon | Level::NeonDot | Level::WasmSimd | Level::Armv7eM => {
-                tiles::<I, 2, 1, 1, K>(isa, job)
-            }
+                tiles::<I, 2, 1, 1, K, false>(isa, job)
+            },
         }
     }
 }
 
-/// One block of output channels: panels that a tile computes together.
-#[derive(Clone, Copy)]
-struct Block {
-    group: usize,
-    /// First channel within the group.
-    channel: usize,
-    /// `Q` panels, or one.
-    several: bool,
-}
-
-/// How the output channels of each group divide into blocks of `q` panels.
-struct Blocks {
-    several: usize,
-    per_group: usize,
-    q: usize,
-}
-
-impl Blocks {
-    #[inline(always)]
-    fn of(channels: usize, q: usize) -> Blocks {
-        let panels = channels.div_ceil(LANES);
-        let several = if q > 1 { quotient(panels, q) } else { 0 };
-        Blocks { several, per_group: several + (panels - several * q), q }
-    }
-
-    #[inline(always)]
-    fn at(&self, index: usize) -> Block {
-        let (group, i) = (quotient(index, self.per_group), remainder(index, self.per_group));
-        if i < self.several {
-            return Block { group, channel: i * self.q * LANES, several: true };
+/// In bands where that pays.
+///
+/// # Safety
+/// As for [`run`].
+#[inline(always)]
+unsafe fn banded<I: Isa, const P: usize, const S: usize, const Q: usize, K: Known<ConvI8Spec>>(
+    isa: I,
+    job: &Job,
+) {
+    // SAFETY: passed on.
+    unsafe {
+        if const { !matches!(pays(&K::SPEC), Some(false)) } && conv_i8_bands::pays(job.spec) {
+            let blocks = Blocks::of(quotient(job.spec.y.channels, job.spec.groups), Q);
+            let all = blocks.per_group * job.spec.groups;
+            conv_i8_bands::run(isa, job, all, &Bands::<P, S, Q, K>(PhantomData));
+        } else if const { !matches!(pays(&K::SPEC), Some(true)) } {
+            tiles::<I, P, S, Q, K, false>(isa, job);
         }
-        let panel = self.several * self.q + (i - self.several);
-        Block { group, channel: panel * LANES, several: false }
     }
 }
 
-/// Whether there are blocks of `q` panels, of one; all that is not excluded by a known spec.
-const fn several(spec: &Option<ConvI8Spec>, q: usize) -> bool {
-    match spec {
-        Some(spec) => q > 1 && panels(spec) >= q,
-        None => q > 1,
-    }
-}
+/// The tiles of a band.
+struct Bands<const P: usize, const S: usize, const Q: usize, K>(PhantomData<K>);
 
-const fn one(spec: &Option<ConvI8Spec>, q: usize) -> bool {
-    match spec {
-        Some(spec) => q == 1 || !panels(spec).is_multiple_of(q),
-        None => true,
-    }
-}
-
-const fn panels(spec: &ConvI8Spec) -> usize {
-    quotient(spec.y.channels, spec.groups).div_ceil(LANES)
-}
-
-/// Whether there are tiles of `p` pixels, and of `s` at the end; likewise.
-const fn wide_tiles(spec: &Option<ConvI8Spec>, p: usize, s: usize) -> bool {
-    match spec {
-        Some(spec) => spec.y.pixels() >= p || spec.y.pixels() % p > 2 * s,
-        None => true,
-    }
-}
-
-const fn end_tiles(spec: &Option<ConvI8Spec>, p: usize, s: usize) -> bool {
-    match spec {
-        Some(spec) => spec.y.pixels() % p > 0 && spec.y.pixels() % p <= 2 * s,
-        None => true,
+impl<const P: usize, const S: usize, const Q: usize, K: Known<ConvI8Spec>> Each for Bands<P, S, Q, K> {
+    #[inline(always)]
+    unsafe fn band<I: Isa>(&self, isa: I, job: &Job) {
+        // SAFETY: passed on.
+        unsafe { tiles::<I, P, S, Q, K, true>(isa, job) }
     }
 }
 
@@ -116,7 +86,14 @@ const fn end_tiles(spec: &Option<ConvI8Spec>, p: usize, s: usize) -> bool {
 /// # Safety
 /// As for [`run`].
 #[inline(always)]
-unsafe fn tiles<I: Isa, const P: usize, const S: usize, const Q: usize, K: Known<ConvI8Spec>>(
+unsafe fn tiles<
+    I: Isa,
+    const P: usize,
+    const S: usize,
+    const Q: usize,
+    K: Known<ConvI8Spec>,
+    const BAND: bool,
+>(
     isa: I,
     job: &Job,
 ) {
@@ -147,17 +124,21 @@ unsafe fn tiles<I: Isa, const P: usize, const S: usize, const Q: usize, K: Known
     for pass in 0..passes {
         let (first, last) = if large { (block_0 + pass, block_0 + pass + 1) } else { (block_0, block_1) };
         for tile in tile_0..tile_1 {
+            if large && first + 1 < block_1 {
+                fetch(isa, spec, job.w, blocks.at(first + 1), Q, (tile - tile_0, tile_1 - tile_0));
+            }
             // SAFETY: tile and blocks are below their numbers; the job was proved.
             unsafe {
-                if const { wide_tiles(&K::SPEC, P, S) } && tile < wide {
+                if const { BAND || wide_tiles(&K::SPEC, P, S) } && tile < wide {
                     geometry.place(tile * P, P, &mut at);
                     for block in first..last {
-                        one_block::<I, P, Q, K>(isa, job, &at, blocks.at(block));
+                        one_block::<I, P, Q, K, BAND>(isa, job, &at, blocks.at(block));
                     }
-                } else if const { end_tiles(&K::SPEC, P, S) } {
+                } else if const { if BAND { !rows_of_tiles(&K::SPEC, P) } else { end_tiles(&K::SPEC, P, S) } }
+                {
                     geometry.place(full * P + (tile - wide) * S, S, &mut at_end);
                     for block in first..last {
-                        one_block::<I, S, Q, K>(isa, job, &at_end, blocks.at(block));
+                        one_block::<I, S, Q, K, BAND>(isa, job, &at_end, blocks.at(block));
                     }
                 }
             }
@@ -165,38 +146,62 @@ unsafe fn tiles<I: Isa, const P: usize, const S: usize, const Q: usize, K: Known
     }
 }
 
+/// Blocks of more weights than that come by themselves: fetching them at once would hold up what is needed first.
+const FETCHED: usize = 24 << 10;
+
+/// Brings one of so many parts of a block's weights closer.
+#[inline(always)]
+fn fetch<I: Isa>(isa: I, spec: &ConvI8Spec, w: *const i8, block: Block, q: usize, part: (usize, usize)) {
+    const LINE: usize = 64;
+    let layout = weights(spec);
+    let panel = layout.panel_len();
+    if panel * q > FETCHED {
+        return;
+    }
+    let from = w.wrapping_add(block.group * layout.group_len() + block.channel / LANES * panel);
+    let (start, end) = Part { index: part.0, count: part.1 }.share(quotient(panel * q, LINE));
+    for line in start..end {
+        isa.prefetch_far(from.wrapping_add(line * LINE).cast());
+    }
+}
+
 /// # Safety
 /// As for [`run`]; `at` was placed by the spec's geometry, and `block` is one of the spec's.
 #[inline(always)]
-unsafe fn one_block<I: Isa, const P: usize, const Q: usize, K: Known<ConvI8Spec>>(
+unsafe fn one_block<I: Isa, const P: usize, const Q: usize, K: Known<ConvI8Spec>, const BAND: bool>(
     isa: I,
     job: &Job,
     at: &Pixels<P>,
     block: Block,
 ) {
     if const { several(&K::SPEC, Q) } && block.several {
-        call::<I, P, Q, K>(isa, Tile { job, at, block, known: PhantomData });
+        call::<I, P, Q, K, BAND>(isa, Tile { job, at, block, known: PhantomData });
     } else if const { one(&K::SPEC, Q) } {
-        call::<I, P, 1, K>(isa, Tile { job, at, block, known: PhantomData });
+        call::<I, P, 1, K, BAND>(isa, Tile { job, at, block, known: PhantomData });
     }
 }
 
 #[inline(always)]
-fn call<I: Isa, const P: usize, const Q: usize, K: Known<ConvI8Spec>>(isa: I, tile: Tile<P, Q, K>) {
+fn call<I: Isa, const P: usize, const Q: usize, K: Known<ConvI8Spec>, const BAND: bool>(
+    isa: I,
+    tile: Tile<P, Q, K, BAND>,
+) {
     if const { K::SPEC.is_some() } { tile.run(isa) } else { isa.call(tile) }
 }
 
 /// The microkernel: `P` pixels by `Q` panels, a function of its own at each level.
 ///
 /// Made by [`one_block`] only, of proved jobs.
-struct Tile<'a, const P: usize, const Q: usize, K: Known<ConvI8Spec>> {
+struct Tile<'a, const P: usize, const Q: usize, K: Known<ConvI8Spec>, const BAND: bool> {
     job: &'a Job<'a>,
     at: &'a Pixels<P>,
     block: Block,
     known: PhantomData<K>,
 }
 
-impl<const P: usize, const Q: usize, K: Known<ConvI8Spec>> Task for Tile<'_, P, Q, K> {
+impl<const P: usize, const Q: usize, K: Known<ConvI8Spec>, const BAND: bool> Task
+    for Tile<'_, P, Q, K, BAND>
+{
     type Output = ();
 
     #[inline(always)]
@@ -212,7 +217,7 @@ impl<const P: usize, const Q: usize, K: Known<ConvI8Spec>> Task for Tile<'_, P, 
                 |q| numbers.biases(isa, channel + q * LANES),
             );
             let mut acc = [bias; P];
-            if self.in_place(spec) {
+            if BAND || self.in_place(spec) {
                 self.direct(isa, spec, &mut acc);
             } else if remainder(self.inputs(), 4) == 0 {
                 self.by_tap(isa, spec, numbers.fill(), &mut acc);
@@ -230,7 +235,7 @@ impl<const P: usize, const Q: usize, K: Known<ConvI8Spec>> Task for Tile<'_, P, 
     }
 }
 
-impl<const P: usize, const Q: usize, K: Known<ConvI8Spec>> Tile<'_, P, Q, K> {
+impl<const P: usize, const Q: usize, K: Known<ConvI8Spec>, const BAND: bool> Tile<'_, P, Q, K, BAND> {
     /// Input channels of a group.
     #[inline(always)]
     fn inputs(&self) -> usize {

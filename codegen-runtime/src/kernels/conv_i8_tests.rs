@@ -221,3 +221,89 @@ fn random_convolutions_of_bytes_are_exact() {
         each_level(&mut Case::new(spec, &mut random));
     }
 }
+
+/// A square image with edges on both sides, and an addend where the output's channels are even.
+struct Fixed<
+    const SIZE: usize,
+    const IC: usize,
+    const OC: usize,
+    const GROUPS: usize,
+    const KERNEL: usize,
+    const STRIDE: usize,
+>;
+
+impl<
+    const SIZE: usize,
+    const IC: usize,
+    const OC: usize,
+    const GROUPS: usize,
+    const KERNEL: usize,
+    const STRIDE: usize,
+> Shape<ConvI8Spec> for Fixed<SIZE, IC, OC, GROUPS, KERNEL, STRIDE>
+{
+    const SPEC: ConvI8Spec = {
+        let pad = KERNEL / 2;
+        let out = (SIZE + 2 * pad - KERNEL) / STRIDE + 1;
+        let y = View::channels_last(2, [1, out, out], OC);
+        ConvI8Spec {
+            x: View::channels_last(2, [1, SIZE, SIZE], IC),
+            y,
+            residual: y,
+            kernel: [1, KERNEL, KERNEL],
+            stride: [1, STRIDE, STRIDE],
+            dilation: [1; 3],
+            pads: [0, pad, pad],
+            groups: GROUPS,
+            steps: RequantSteps { rescale: false, add: OC.is_multiple_of(2), last: false },
+            largest: false,
+        }
+    };
+}
+
+/// A case that goes through its shape's own code.
+struct Own<S>(Case, core::marker::PhantomData<S>);
+
+impl<S: Shape<ConvI8Spec>> EachLevel for Own<S> {
+    fn at<I: Isa>(&mut self, isa: I) {
+        let mut y = vec![7; self.0.want.len()];
+        for index in 0..2 {
+            let job = self.0.job(&mut y, Part { index, count: 2 });
+            if self.0.weightless {
+                isa.call(layer::OwnCode::<S, _>::new(windows_i8::Job(job)));
+            } else if self.0.depthwise {
+                isa.call(layer::OwnCode::<S, _>::new(depthwise_i8::Job(job)));
+            } else {
+                isa.call(layer::OwnCode::<S, _>::new(job));
+            }
+        }
+        assert!(y == self.0.want, "{}: {:?}", I::LEVEL.name(), self.0.spec);
+    }
+}
+
+#[test]
+fn own_code_is_exact() {
+    fn check<S: Shape<ConvI8Spec>>() {
+        let case = Case::new(S::SPEC, &mut Random(0x9e37_79b9_7f4a_7c15));
+        each_level(&mut Own::<S>(case, core::marker::PhantomData));
+    }
+    // Rows of whole tiles of 14, 16 and 8 pixels, with a rest, of fewer; one channel, three, fours, groups.
+    check::<Fixed<14, 8, 32, 1, 3, 1>>();
+    check::<Fixed<32, 3, 16, 1, 3, 2>>();
+    check::<Fixed<16, 4, 16, 1, 3, 1>>();
+    check::<Fixed<8, 16, 49, 1, 3, 1>>();
+    check::<Fixed<9, 1, 64, 1, 5, 2>>();
+    check::<Fixed<5, 3, 17, 1, 1, 1>>();
+    check::<Fixed<7, 12, 20, 2, 3, 1>>();
+    check::<Fixed<1, 20, 70, 1, 3, 1>>();
+    // Rows of which several bands are made, and blocks of large weights.
+    check::<Fixed<20, 160, 16, 1, 3, 1>>();
+    check::<Fixed<4, 512, 64, 1, 3, 1>>();
+    // Depthwise, of few channels and of many, and sums.
+    check::<Fixed<13, 16, 16, 16, 3, 1>>();
+    check::<Fixed<16, 8, 8, 8, 3, 1>>();
+    check::<Fixed<5, 32, 32, 32, 3, 1>>();
+    check::<Fixed<11, 130, 130, 130, 3, 3>>();
+    check::<Fixed<9, 24, 24, 24, 3, 1>>();
+    check::<Fixed<8, 64, 64, 64, 3, 2>>();
+    check::<Fixed<6, 85, 85, 85, 5, 1>>();
+}

@@ -1,11 +1,13 @@
-//! The body of depthwise convolutions: tiles of pixels by one panel of channels.
+//! The body of depthwise convolutions: tiles of neighbouring pixels of one row by one panel of channels.
+//!
+//! Where the kernel's width and stride are known, a tile goes along the columns of the input that it meets: each is
+//! loaded once for all the outputs that it is under, and whether it lies inside the image is asked once.
 
 use crate::epilogue::{ActivationOf, Rows};
-use crate::isa::{Isa, LANES, Level};
+use crate::isa::{Isa, LANES, by_level};
 use crate::kernels::depthwise::{Job, weights, window};
 use crate::kernels::layer::Known;
-use crate::kernels::pixels::{Geometry, Pixels};
-use crate::num::quotient;
+use crate::num::{ceiling, quotient, remainder};
 use crate::pack::{NARROW, Panels};
 use crate::spec::DepthwiseSpec;
 
@@ -24,36 +26,46 @@ pub(crate) const MOST_PIXELS: usize = 8;
 pub(crate) unsafe fn run<I: Isa, K: Known<DepthwiseSpec>>(isa: I, job: &Job) {
     // SAFETY: passed on.
     unsafe {
-        match I::LEVEL {
-            Level::V4 => tiles::<I, 8, 2, K>(isa, job),
-            Level::V3 | Level::V3Vnni => tiles::<I, 4, 2, K>(isa, job),
+        by_level! { I;
+            Level::V4 => up_to::<I, 8, K>(isa, job),
+            Level::V3 | Level::V3Vnni => up_to::<I, 4, K>(isa, job),
             Level::Scalar | Level::Neon | Level::NeonDot | Level::WasmSimd | Level::Armv7eM => {
-                tiles::<I, 2, 1, K>(isa, job)
-            }
+                up_to::<I, 2, K>(isa, job)
+            },
         }
     }
 }
 
-/// Whether there are tiles of `p` pixels, and others at the end; all that is not excluded by a known spec.
-const fn wide_tiles(spec: &Option<DepthwiseSpec>, p: usize) -> bool {
+/// Pixels of a tile, `most` at most: where the width is known, so many that a row's tiles are about the same.
+const fn tile_width(spec: &Option<DepthwiseSpec>, most: usize) -> usize {
     match spec {
-        Some(spec) => spec.y.pixels() >= p,
-        None => true,
+        Some(spec) => {
+            let width = spec.y.extent[2];
+            let tiles = ceiling(width, most);
+            if tiles == 0 { 1 } else { ceiling(width, tiles) }
+        }
+        None => most,
     }
 }
 
-const fn end_tiles(spec: &Option<DepthwiseSpec>, p: usize) -> bool {
-    match spec {
-        Some(spec) => !spec.y.pixels().is_multiple_of(p),
-        None => true,
+/// # Safety
+/// As for [`run`].
+#[inline(always)]
+unsafe fn up_to<I: Isa, const MOST: usize, K: Known<DepthwiseSpec>>(isa: I, job: &Job) {
+    macro_rules! widths {
+        ($($p:literal)+) => {
+            // SAFETY: passed on.
+            unsafe { $(if const { tile_width(&K::SPEC, MOST) == $p } { tiles::<I, $p, K>(isa, job) })else+ }
+        };
     }
+    widths!(1 2 3 4 5 6 7 8);
 }
 
-/// Whether there is a narrow panel; likewise.
+/// Whether there is a narrow panel; where the spec is not known, the last panel is another matter.
 const fn narrow(spec: &Option<DepthwiseSpec>) -> bool {
     match spec {
         Some(spec) => Panels::of(spec.y.channels).narrow,
-        None => true,
+        None => false,
     }
 }
 
@@ -68,91 +80,221 @@ const fn all_direct(spec: &Option<DepthwiseSpec>) -> bool {
     }
 }
 
-/// Goes through the part's tiles of `P` pixels, `S` at the end, and for each through all panels.
-///
-/// # Safety
-/// As for [`run`].
-#[inline(always)]
-unsafe fn tiles<I: Isa, const P: usize, const S: usize, K: Known<DepthwiseSpec>>(isa: I, job: &Job) {
-    const { assert!(P <= MOST_PIXELS && S <= P) };
-    let spec = job.spec;
-    let geometry = Geometry::new(&window(spec), &spec.x, &spec.y, &spec.residual, spec.epilogue.residual);
-    let pixels = geometry.pixels();
-    if pixels == 0 || spec.y.channels == 0 {
-        return;
+/// Whether rows of the window are `kernel` taps side by side, moving by `stride`.
+const fn moves(spec: &DepthwiseSpec, kernel: usize, stride: usize) -> bool {
+    spec.kernel[2] == kernel && spec.stride[2] == stride && spec.dilation[2] == 1
+}
+
+/// The same where it may be so, for all that is known.
+const fn may_move(spec: &Option<DepthwiseSpec>, kernel: usize, stride: usize) -> bool {
+    match spec {
+        Some(spec) => moves(spec, kernel, stride),
+        None => true,
     }
-    let (full, rest) = (pixels / P, pixels % P);
-    let (first, last) = job.part.share(full + rest.div_ceil(S));
-    for tile in first..last {
-        // SAFETY: the tile is below their number; the job was proved.
-        unsafe {
-            if const { wide_tiles(&K::SPEC, P) } && tile < full {
-                let mut at = Pixels::<P>::EMPTY;
-                geometry.place(tile * P, P, &mut at);
-                panels::<I, P, K>(isa, job, &at);
-            } else if const { end_tiles(&K::SPEC, P) } {
-                let mut at = Pixels::<S>::EMPTY;
-                geometry.place(full * P + (tile - full) * S, S, &mut at);
-                panels::<I, S, K>(isa, job, &at);
-            }
+}
+
+/// Whether it moves in none of the ways that have code, for all that is known.
+const fn may_move_otherwise(spec: &Option<DepthwiseSpec>) -> bool {
+    match spec {
+        Some(spec) => !(moves(spec, 3, 1) || moves(spec, 3, 2) || moves(spec, 5, 1) || moves(spec, 5, 2)),
+        None => true,
+    }
+}
+
+/// Pixels of one row of the output.
+struct Tile {
+    /// Pixels of the tile that exist.
+    count: usize,
+    /// Taps along depth and height that lie inside the image, `first..last`.
+    taps: [(usize, usize); 2],
+    /// Elements from the input's first to the first pixel's tap 0, which may lie in front of it.
+    x: isize,
+    /// The column of that tap, wrapping below 0.
+    column: usize,
+    /// Elements from the output's and the residual's first to the first pixel.
+    y: usize,
+    residual: usize,
+}
+
+impl Tile {
+    /// The start of a row, with as many pixels as it has.
+    #[inline(always)]
+    fn row(spec: &DepthwiseSpec, row: usize) -> Tile {
+        let [depth, height, width] = spec.y.extent;
+        let (plane, h) = (quotient(row, height), remainder(row, height));
+        let (n, d) = (quotient(plane, depth), remainder(plane, depth));
+        let window = window(spec);
+        let from = |axis: usize, at: usize| (at * spec.stride[axis]).wrapping_sub(spec.pads[axis]);
+        let (x, y, r) = (&spec.x, &spec.y, &spec.residual);
+        let (top, column) = ([from(0, d), from(1, h)], from(2, 0));
+        Tile {
+            count: width,
+            taps: [window.taps(0, d, x.extent[0]), window.taps(1, h, x.extent[1])],
+            x: (x.offset + n * x.n_stride) as isize
+                + top[0] as isize * x.strides[0] as isize
+                + top[1] as isize * x.strides[1] as isize
+                + column as isize * x.strides[2] as isize,
+            column,
+            y: y.offset + n * y.n_stride + d * y.strides[0] + h * y.strides[1],
+            residual: r.offset + n * r.n_stride + d * r.strides[0] + h * r.strides[1],
+        }
+    }
+
+    /// At most `most` pixels from the row's pixel `w`, which exists.
+    #[inline(always)]
+    fn part(&self, spec: &DepthwiseSpec, w: usize, most: usize) -> Tile {
+        let step = w * spec.stride[2];
+        Tile {
+            count: (self.count - w).min(most),
+            taps: self.taps,
+            x: self.x + (step * spec.x.strides[2]) as isize,
+            column: self.column.wrapping_add(step),
+            y: self.y + w * spec.y.strides[2],
+            residual: self.residual + w * spec.residual.strides[2],
         }
     }
 }
 
+/// Goes through the part's tiles of `P` pixels, fewer at the ends of rows, and for each through all panels.
+///
 /// # Safety
-/// As for [`run`]; `at` was placed by the spec's geometry.
+/// As for [`run`].
 #[inline(always)]
-unsafe fn panels<I: Isa, const P: usize, K: Known<DepthwiseSpec>>(isa: I, job: &Job, at: &Pixels<P>) {
-    let panels = Panels::of(job.spec.y.channels);
+unsafe fn tiles<I: Isa, const P: usize, K: Known<DepthwiseSpec>>(isa: I, job: &Job) {
+    const { assert!(P <= MOST_PIXELS) };
+    let spec = job.spec;
+    let width = spec.y.extent[2];
+    let rows = spec.y.batch * spec.y.extent[0] * spec.y.extent[1];
+    if rows == 0 || width == 0 || spec.y.channels == 0 {
+        return;
+    }
+    let each = ceiling(width, P);
+    let (first, last) = job.part.share(rows * each);
+    let (mut row, mut w) = (quotient(first, each), remainder(first, each) * P);
+    let mut left = last - first;
+    while left > 0 {
+        let whole = Tile::row(spec, row);
+        while w < width && left > 0 {
+            // SAFETY: the row is below their number, and its pixel w exists; the job was proved.
+            unsafe { panels::<I, P, K>(isa, job, &whole.part(spec, w, P)) };
+            (w, left) = (w + P, left - 1);
+        }
+        (row, w) = (row + 1, 0);
+    }
+}
+
+/// # Safety
+/// As for [`run`]; `at` is a tile of the output, of `P` pixels at most.
+#[inline(always)]
+unsafe fn panels<I: Isa, const P: usize, K: Known<DepthwiseSpec>>(isa: I, job: &Job, at: &Tile) {
+    let spec = job.spec;
+    let channels = spec.y.channels;
     // SAFETY: passed on; these are the panels of the weights' layout.
     unsafe {
+        if const { K::SPEC.is_none() } {
+            // Whole panels of neighbours are worth code for each movement; all others share one.
+            let neighbours = spec.multiplier == 1 && spec.x.c_stride == 1;
+            let direct = if neighbours { quotient(channels, LANES) } else { 0 };
+            for panel in 0..direct {
+                one_panel::<I, P, LANES, K>(isa, job, at, panel * LANES);
+            }
+            let mut channel = direct * LANES;
+            while channel < channels {
+                any_panel::<I, P>(isa, job, at, channel);
+                channel += LANES;
+            }
+            return;
+        }
+        let panels = Panels::of(channels);
         for panel in 0..panels.wide {
             one_panel::<I, P, LANES, K>(isa, job, at, panel * LANES);
         }
-        if const { narrow(&K::SPEC) } && panels.narrow {
+        if const { narrow(&K::SPEC) } {
             one_panel::<I, P, NARROW, K>(isa, job, at, panels.wide * LANES);
         }
     }
 }
 
+/// Where a tile's pixels go.
+#[inline(always)]
+fn starts<const P: usize>(first: usize, step: usize) -> [usize; P] {
+    let mut starts = [first; P];
+    for p in 1..P {
+        starts[p] = first + p * step;
+    }
+    starts
+}
+
 /// # Safety
-/// As for [`panels`]; a panel of `L` lanes starts at `channel`.
+/// As for [`panels`]; a panel of `L` lanes starts at `channel`, and is one of neighbouring channels unless `K` knows
+/// the spec.
 #[inline(always)]
 unsafe fn one_panel<I: Isa, const P: usize, const L: usize, K: Known<DepthwiseSpec>>(
     isa: I,
     job: &Job,
-    at: &Pixels<P>,
+    at: &Tile,
     channel: usize,
 ) {
     let spec = job.spec;
     let channels = (spec.y.channels - channel).min(L);
-    let mut acc = [[isa.zero(); 1]; P];
     // SAFETY: `Direct` for neighbouring channels that fill the panel, `Gathered` for all others.
     unsafe {
         let direct = spec.multiplier == 1 && spec.x.c_stride == 1 && channels == L;
-        if const { all_direct(&K::SPEC) } || direct {
+        let acc = if const { K::SPEC.is_none() || all_direct(&K::SPEC) } || direct {
             let lanes = Direct { x: job.x.wrapping_add(channel) };
-            accumulate::<I, P, L>(isa, job, at, channel, &lanes, &mut acc);
+            accumulate::<I, P, L, K>(isa, job, at, channel, &lanes)
         } else {
             let lanes = Gathered { x: job.x, spec, channel, channels };
-            accumulate::<I, P, L>(isa, job, at, channel, &lanes, &mut acc);
-        }
-        let rows = Rows {
-            epilogue: &spec.epilogue,
-            vectors: job.vectors.starting_at(channel),
-            channels,
-            y: job.y.wrapping_add(channel * spec.y.c_stride),
-            y_step: spec.y.c_stride,
-            residual: job.residual.wrapping_add(channel * spec.residual.c_stride),
-            r_step: spec.residual.c_stride,
+            accumulate::<I, P, L, K>(isa, job, at, channel, &lanes)
         };
-        rows.store_known::<I, P, 1, L, ActivationOf<DepthwiseSpec, K>>(
+        rows(job, channel, channels).store_known::<I, P, 1, L, ActivationOf<DepthwiseSpec, K>>(
             isa,
             &acc,
             at.count,
-            &at.y,
-            &at.residual,
+            &starts(at.y, spec.y.strides[2]),
+            &starts(at.residual, spec.residual.strides[2]),
         );
+    }
+}
+
+/// A panel of any channels, by any window.
+///
+/// # Safety
+/// As for [`panels`]; a panel starts at `channel`.
+#[inline(always)]
+unsafe fn any_panel<I: Isa, const P: usize>(isa: I, job: &Job, at: &Tile, channel: usize) {
+    let spec = job.spec;
+    let left = spec.y.channels - channel;
+    let lanes = Gathered { x: job.x, spec, channel, channels: left.min(LANES) };
+    let width = if left <= NARROW { NARROW } else { LANES };
+    // SAFETY: passed on; a last panel of 8 channels at most is a narrow one.
+    unsafe {
+        let mut acc = [[isa.zero(); 1]; P];
+        each_row(job, channel, width, at, |x, w| {
+            taps::<I, P, LANES>(isa, spec, at, &lanes, x, w, width, &mut acc);
+        });
+        rows(job, channel, lanes.channels).store_from_stack::<I, P, 1>(
+            isa,
+            &acc,
+            at.count,
+            &starts(at.y, spec.y.strides[2]),
+            &starts(at.residual, spec.residual.strides[2]),
+        );
+    }
+}
+
+/// Where the values of `channels` channels from `channel` go.
+#[inline(always)]
+fn rows<'a>(job: &Job<'a>, channel: usize, channels: usize) -> Rows<'a> {
+    let spec = job.spec;
+    Rows {
+        epilogue: &spec.epilogue,
+        vectors: job.vectors.starting_at(channel),
+        channels,
+        y: job.y.wrapping_add(channel * spec.y.c_stride),
+        y_step: spec.y.c_stride,
+        residual: job.residual.wrapping_add(channel * spec.residual.c_stride),
+        r_step: spec.residual.c_stride,
     }
 }
 
@@ -204,50 +346,135 @@ impl Lanes for Gathered<'_> {
     }
 }
 
+/// Calls `row` for each row of taps that lies inside the image: with the place of its first tap for the tile's first
+/// pixel, in elements from the input's first, and its weights, of a panel of `width` lanes from `channel`.
+#[inline(always)]
+fn each_row(job: &Job, channel: usize, width: usize, at: &Tile, mut row: impl FnMut(isize, *const f32)) {
+    let spec = job.spec;
+    let w = job.w.wrapping_add(weights(spec).index(channel, 0));
+    for kd in at.taps[0].0..at.taps[0].1 {
+        for ky in at.taps[1].0..at.taps[1].1 {
+            let (d, h) = (kd * spec.dilation[0], ky * spec.dilation[1]);
+            let x = at.x + (d * spec.x.strides[0] + h * spec.x.strides[1]) as isize;
+            row(x, w.wrapping_add((kd * spec.kernel[1] + ky) * spec.kernel[2] * width));
+        }
+    }
+}
+
 /// Accumulates over the taps inside the image.
 ///
 /// # Safety
-/// As for [`one_panel`].
+/// As for [`one_panel`]; `lanes` reads its channels.
 #[inline(always)]
-unsafe fn accumulate<I: Isa, const P: usize, const L: usize>(
+unsafe fn accumulate<I: Isa, const P: usize, const L: usize, K: Known<DepthwiseSpec>>(
     isa: I,
     job: &Job,
-    at: &Pixels<P>,
+    at: &Tile,
     channel: usize,
     lanes: &impl Lanes,
+) -> [[I::P; 1]; P] {
+    let spec = job.spec;
+    let mut acc = [[isa.zero(); 1]; P];
+    macro_rules! moving {
+        ($($kernel:literal by $stride:literal,)+) => {
+            $(if const { may_move(&K::SPEC, $kernel, $stride) } && moves(spec, $kernel, $stride) {
+                each_row(job, channel, L, at, |x, w| {
+                    // SAFETY: a row of taps inside the image, and its weights.
+                    unsafe { columns::<I, P, L, $kernel, $stride>(isa, spec, at, lanes, x, w, &mut acc) }
+                });
+                return acc;
+            })+
+        };
+    }
+    moving! { 3 by 1, 3 by 2, 5 by 1, 5 by 2, }
+    if const { may_move_otherwise(&K::SPEC) } {
+        each_row(job, channel, L, at, |x, w| {
+            // SAFETY: a row of taps inside the image, and its weights.
+            unsafe { taps::<I, P, L>(isa, spec, at, lanes, x, w, L, &mut acc) }
+        });
+    }
+    acc
+}
+
+/// Accumulates a row of `KERNEL` taps side by side that moves by `STRIDE`, column by column of the input.
+///
+/// # Safety
+/// As for [`accumulate`]; the row lies inside the image, its first tap of the first pixel at `x`, its weights at `w`.
+#[inline(always)]
+unsafe fn columns<I: Isa, const P: usize, const L: usize, const KERNEL: usize, const STRIDE: usize>(
+    isa: I,
+    spec: &DepthwiseSpec,
+    at: &Tile,
+    lanes: &impl Lanes,
+    x: isize,
+    w: *const f32,
     acc: &mut [[I::P; 1]; P],
 ) {
-    let spec = job.spec;
-    let w = job.w.wrapping_add(weights(spec).index(channel, 0));
-    let [extent_d, extent_h, extent_w] = spec.x.extent;
-    let uniform = P == 1 || at.uniform;
-    let all = [(0, spec.kernel[0]), (0, spec.kernel[1]), (0, spec.kernel[2])];
-    let taps = if uniform { at.taps } else { all };
+    const { assert!(KERNEL <= 5 && STRIDE <= 2 && P <= MOST_PIXELS) };
     let mut sum = *acc;
-    for kd in taps[0].0..taps[0].1 {
-        for ky in taps[1].0..taps[1].1 {
-            for kx in taps[2].0..taps[2].1 {
-                let tap = (kd * spec.kernel[1] + ky) * spec.kernel[2] + kx;
-                let (d, h, v) = (kd * spec.dilation[0], ky * spec.dilation[1], kx * spec.dilation[2]);
-                let offset = d * spec.x.strides[0] + h * spec.x.strides[1] + v * spec.x.strides[2];
-                // SAFETY: the layout has L weights for each tap of the panel.
-                let row = unsafe { isa.load_first::<L>(w.wrapping_add(tap * L)) };
-                for p in 0..P {
-                    let here = at.x[p] + offset as isize;
-                    let value = if uniform || {
-                        // Coordinates left of the image wrap to numbers beyond its extent.
-                        let [pd, ph, pw] = at.corner[p];
-                        (pd.wrapping_add(d) < extent_d)
-                            & (ph.wrapping_add(h) < extent_h)
-                            & (pw.wrapping_add(v) < extent_w)
-                    } {
-                        // SAFETY: this tap of the pixel lies inside the image.
-                        unsafe { lanes.load::<I, L>(isa, here) }
-                    } else {
-                        isa.zero()
-                    };
-                    sum[p][0] = isa.fmadd_first::<L>(value, row, sum[p][0]);
+    let mut weights = [isa.zero(); KERNEL];
+    for kx in 0..KERNEL {
+        // SAFETY: the layout has L weights for each tap of the row.
+        weights[kx] = unsafe { isa.load_first::<L>(w.wrapping_add(kx * L)) };
+    }
+    // Written out: the tile's sums stay in registers only where nothing indexes them by a variable.
+    macro_rules! column {
+        ($($c:literal)+) => {
+            $(if const { $c < (P - 1) * STRIDE + KERNEL } {
+                // Columns left of the image wrap to numbers beyond its extent.
+                if at.column.wrapping_add($c) < spec.x.extent[2] {
+                    // SAFETY: this column of the row lies inside the image.
+                    let value = unsafe { lanes.load::<I, L>(isa, x + ($c * spec.x.strides[2]) as isize) };
+                    tap!($c, value, 0 1 2 3 4);
                 }
+            })+
+        };
+    }
+    macro_rules! tap {
+        ($c:literal, $value:ident, $($kx:literal)+) => {
+            $(if const { under($c, $kx, P, KERNEL, STRIDE) } {
+                let p = const { if $c < $kx { 0 } else { ($c - $kx) / STRIDE } };
+                sum[p][0] = isa.fmadd_first::<L>($value, weights[$kx], sum[p][0]);
+            })+
+        };
+    }
+    column!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18);
+    *acc = sum;
+}
+
+/// Whether column `c` is under tap `kx` of one of `pixels` pixels.
+const fn under(c: usize, kx: usize, pixels: usize, kernel: usize, stride: usize) -> bool {
+    kx < kernel && c >= kx && (c - kx).is_multiple_of(stride) && (c - kx) / stride < pixels
+}
+
+/// Accumulates a row of any taps, whose weights are `width` apart, tap by tap.
+///
+/// # Safety
+/// As for [`columns`].
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "what a row is, and what differs between those that call it")]
+unsafe fn taps<I: Isa, const P: usize, const L: usize>(
+    isa: I,
+    spec: &DepthwiseSpec,
+    at: &Tile,
+    lanes: &impl Lanes,
+    x: isize,
+    w: *const f32,
+    width: usize,
+    acc: &mut [[I::P; 1]; P],
+) {
+    let mut sum = *acc;
+    for kx in 0..spec.kernel[2] {
+        let from = w.wrapping_add(kx * width);
+        // SAFETY: the layout has `width` weights for each tap of the row.
+        let row = unsafe { if L == width { isa.load_first::<L>(from) } else { isa.load_n(from, width) } };
+        for p in 0..P {
+            let column = kx * spec.dilation[2] + p * spec.stride[2];
+            // Columns left of the image wrap to numbers beyond its extent.
+            if at.column.wrapping_add(column) < spec.x.extent[2] {
+                // SAFETY: this tap of the pixel lies inside the image.
+                let value = unsafe { lanes.load::<I, L>(isa, x + (column * spec.x.strides[2]) as isize) };
+                sum[p][0] = isa.fmadd_first::<L>(value, row, sum[p][0]);
             }
         }
     }

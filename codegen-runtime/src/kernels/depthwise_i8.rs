@@ -2,8 +2,10 @@
 
 use crate::blob::Blob;
 use crate::epilogue_i8::Bytes;
-use crate::isa::{Isa, LANES, Level};
+use crate::isa::{Isa, LANES, by_level};
 use crate::kernels::conv_i8::{Job as ConvJob, prove, residual, window};
+#[cfg(target_arch = "x86_64")]
+use crate::kernels::depthwise_i8_columns;
 use crate::kernels::layer::{self, Known, Shape};
 use crate::kernels::pixels::{Geometry, Pixels};
 use crate::kernels::{Form, hands, in_order, pointer, pointer_mut};
@@ -105,14 +107,21 @@ impl layer::Job for Job<'_> {
 
     #[inline(always)]
     unsafe fn run<I: Isa, K: Known<ConvI8Spec>>(&self, isa: I) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(isa) = isa.v4()
+            && depthwise_i8_columns::fits(self.0.spec)
+        {
+            // SAFETY: passed on.
+            return unsafe { depthwise_i8_columns::run(isa, &self.0) };
+        }
         // SAFETY: passed on.
         unsafe {
-            match I::LEVEL {
+            by_level! { I;
                 Level::V4 => self.tiles::<I, 8>(isa),
                 Level::V3 | Level::V3Vnni => self.tiles::<I, 4>(isa),
                 Level::Scalar | Level::Neon | Level::NeonDot | Level::WasmSimd | Level::Armv7eM => {
                     self.tiles::<I, 2>(isa)
-                }
+                },
             }
         }
     }

@@ -2,8 +2,8 @@
 
 use core::marker::PhantomData;
 
-use crate::epilogue::{ActivationOf, Cheap, Finish, Shared, gate, known_curve, sloped};
-use crate::isa::{Isa, LANES, Level, Task};
+use crate::epilogue::{ActivationOf, Cheap, Finish, KnownActivation, Shared, gate, known_curve, sloped};
+use crate::isa::{Isa, LANES, Task, by_level};
 use crate::kernels::layer::Known;
 use crate::kernels::matmul::{Job, weights};
 use crate::num::{quotient, remainder};
@@ -26,23 +26,33 @@ const AHEAD: usize = 32 * LANES;
 /// as [`safe_lead`](crate::kernels::matmul::safe_lead) allows.
 #[inline(always)]
 pub(crate) unsafe fn run<I: Isa, K: Known<MatMulSpec>>(isa: I, job: &Job) {
-    let one_row = job.spec.m == 1;
     // SAFETY: passed on.
     unsafe {
-        match I::LEVEL {
+        if const { one_row(&K::SPEC, true) } && job.spec.m == 1 {
             // The panels of a stream are as many as hide the latency of one multiplication and addition.
-            Level::V4 if one_row => streams::<I, 8, K>(isa, job),
-            Level::V3 | Level::V3Vnni | Level::Neon | Level::NeonDot if one_row => {
-                streams::<I, 4, K>(isa, job)
+            by_level! { I;
+                Level::V4 => streams::<I, 8, K>(isa, job),
+                Level::V3 | Level::V3Vnni | Level::Neon | Level::NeonDot => streams::<I, 4, K>(isa, job),
+                Level::Scalar | Level::WasmSimd => streams::<I, 2, K>(isa, job),
+                Level::Armv7eM => streams::<I, 1, K>(isa, job),
             }
-            Level::Scalar | Level::WasmSimd if one_row => streams::<I, 2, K>(isa, job),
-            Level::Armv7eM if one_row => streams::<I, 1, K>(isa, job),
-            Level::V4 => tiles::<I, 14, 4, 2, K>(isa, job),
-            Level::V3 | Level::V3Vnni => tiles::<I, 6, 3, 1, K>(isa, job),
-            Level::Neon | Level::NeonDot => tiles::<I, 4, 2, 1, K>(isa, job),
-            Level::Scalar | Level::WasmSimd => tiles::<I, 2, 1, 1, K>(isa, job),
-            Level::Armv7eM => tiles::<I, 1, 1, 1, K>(isa, job),
+        } else if const { one_row(&K::SPEC, false) } {
+            by_level! { I;
+                Level::V4 => tiles::<I, 14, 4, 2, K>(isa, job),
+                Level::V3 | Level::V3Vnni => tiles::<I, 6, 3, 1, K>(isa, job),
+                Level::Neon | Level::NeonDot => tiles::<I, 4, 2, 1, K>(isa, job),
+                Level::Scalar | Level::WasmSimd => tiles::<I, 2, 1, 1, K>(isa, job),
+                Level::Armv7eM => tiles::<I, 1, 1, 1, K>(isa, job),
+            }
         }
+    }
+}
+
+/// Whether the product can have one row, or another number; all that is not excluded by a known spec.
+const fn one_row(spec: &Option<MatMulSpec>, one: bool) -> bool {
+    match spec {
+        Some(spec) => (spec.m == 1) == one,
+        None => true,
     }
 }
 
@@ -193,13 +203,11 @@ impl<const R: usize, const Q: usize, K: Known<MatMulSpec>> Task for Tile<'_, R, 
         let (spec, place) = (self.job.spec, &self.place);
         let count = if spec.m - place.row < R { spec.m - place.row } else { R };
         let panel = spec.k * LANES;
-        let rows: [*const f32; R] = core::array::from_fn(
-            #[inline(always)]
-            |r| {
-                let row = place.row + if r < count { r } else { count - 1 };
-                place.a.wrapping_add(row * spec.a_stride)
-            },
-        );
+        let mut rows = [place.a; R];
+        for r in 0..R {
+            let row = place.row + if r < count { r } else { count - 1 };
+            rows[r] = place.a.wrapping_add(row * spec.a_stride);
+        }
         let mut w = place.w.wrapping_add(place.panel * panel);
         let far = place.far * panel;
         let mut sum = [[isa.zero(); Q]; R];
@@ -207,13 +215,11 @@ impl<const R: usize, const Q: usize, K: Known<MatMulSpec>> Task for Tile<'_, R, 
             isa.prefetch_far(w.wrapping_add(far));
             // SAFETY: every row has k values, every panel k times 16, by the job's proof.
             unsafe {
-                let columns: [I::P; Q] = core::array::from_fn(
-                    #[inline(always)]
-                    |q| {
-                        isa.prefetch(w.wrapping_add(q * panel + AHEAD));
-                        isa.load(w.add(q * panel))
-                    },
-                );
+                let mut columns = [isa.zero(); Q];
+                for q in 0..Q {
+                    isa.prefetch(w.wrapping_add(q * panel + AHEAD));
+                    columns[q] = isa.load(w.add(q * panel));
+                }
                 for r in 0..R {
                     let value = isa.splat(rows[r].add(k).read());
                     for q in 0..Q {
@@ -390,7 +396,8 @@ unsafe fn store<I: Isa, const R: usize, const Q: usize, K: Known<MatMulSpec>>(
     // SAFETY: rows below `count` and these columns lie inside the output, and inside the residual
     // if there is one; the vectors are padded to 16; the accumulators' copy has R rows of Q·16.
     unsafe {
-        if let Some(cheap) = Cheap::of_known::<ActivationOf<MatMulSpec, K>>(epilogue.activation) {
+        type Known<K> = ActivationOf<MatMulSpec, K>;
+        if let Some(cheap) = Cheap::of_known::<Known<K>>(epilogue.activation) {
             // A loop for each, with the accumulators in registers: no closures, which would take their address.
             macro_rules! each {
                 ($v:ident, $q:ident, $curve:expr, $($let:tt)*) => {
@@ -419,15 +426,14 @@ unsafe fn store<I: Isa, const R: usize, const Q: usize, K: Known<MatMulSpec>>(
                 };
             }
             match cheap {
-                Cheap::Clamp(clamp) => each!(v, q, clamp.apply(isa, v),),
-                Cheap::Gate { alpha, beta, times } => each!(v, q, gate(isa, alpha, beta, times, v),),
-                Cheap::Curve => {
-                    // Without a curve that is known there is nothing to compile.
-                    if const { K::SPEC.is_some() } {
-                        each!(v, q, known_curve::<I, ActivationOf<MatMulSpec, K>>(isa, v),)
-                    }
+                Cheap::Clamp(clamp) if const { Known::<K>::CLAMPS } => each!(v, q, clamp.apply(isa, v),),
+                Cheap::Gate { alpha, beta, times } if const { Known::<K>::GATES } => {
+                    each!(v, q, gate(isa, alpha, beta, times, v),)
                 }
-                Cheap::Slope { of_all } => each!(
+                Cheap::Curve if const { Known::<K>::CURVES } => {
+                    each!(v, q, known_curve::<I, Known<K>>(isa, v),)
+                }
+                Cheap::Slope { of_all } if const { Known::<K>::SLOPES } => each!(
                     v,
                     q,
                     sloped(isa, slope, v),
@@ -436,6 +442,8 @@ unsafe fn store<I: Isa, const R: usize, const Q: usize, K: Known<MatMulSpec>>(
                         None => isa.load(vectors.slope.add(q * LANES)),
                     };
                 ),
+                // What the known activation is not.
+                _ => {}
             }
             return;
         }
@@ -445,8 +453,10 @@ unsafe fn store<I: Isa, const R: usize, const Q: usize, K: Known<MatMulSpec>>(
                 isa.store(tile[r][q].as_mut_ptr(), sum[r][q]);
             }
         }
-        let y_rows: [usize; R] = core::array::from_fn(|r| r * y_stride);
-        let r_rows: [usize; R] = core::array::from_fn(|r| r * r_stride);
+        let (mut y_rows, mut r_rows) = ([0; R], [0; R]);
+        for r in 0..R {
+            (y_rows[r], r_rows[r]) = (r * y_stride, r * r_stride);
+        }
         let finish = Finish {
             epilogue,
             vectors,

@@ -4,10 +4,14 @@
 pub mod conv;
 mod conv_body;
 pub mod conv_i8;
+mod conv_i8_bands;
 mod conv_i8_body;
+mod conv_i8_cut;
 pub mod depthwise;
 mod depthwise_body;
 pub mod depthwise_i8;
+#[cfg(target_arch = "x86_64")]
+mod depthwise_i8_columns;
 pub mod layer;
 pub mod matmul;
 mod matmul_body;

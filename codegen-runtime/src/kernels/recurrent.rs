@@ -315,9 +315,10 @@ unsafe fn step<I: Isa, C: Cell<G>, const G: usize>(
                 start[G - 1] = isa.load(job.bias.wrapping_add(j));
             }
             // More chains where there are registers for them.
-            let product = match I::LEVEL {
-                Level::V4 => product::<I, G, 2>(isa, r, now, hidden, start),
-                _ => product::<I, G, 1>(isa, r, now, hidden, start),
+            let product = if const { matches!(I::LEVEL, Level::V4) } {
+                product::<I, G, 2>(isa, r, now, hidden, start)
+            } else {
+                product::<I, G, 1>(isa, r, now, hidden, start)
             };
             let unit = Unit {
                 x: projected,

@@ -3,6 +3,7 @@
 use super::quantize::MethodArgs;
 use crate::config::{Config, ModelConfig, parse_bytes, parse_levels};
 use crate::diag::{Code, Diagnostic, Diagnostics};
+use crate::edges::Io;
 use crate::emit::{Runtime, Specialise, WeightsAt};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::{Path, PathBuf};
@@ -150,6 +151,9 @@ pub struct BuildArgs {
     /// Samples to calibrate with, as for `edgec quantize`
     #[arg(long, value_name = "[INPUT=]DATA", requires = "quantize")]
     pub calibrate: Vec<String>,
+    /// Element types of quantized inputs and outputs: `native`, the model's integers, or `float`
+    #[arg(long, value_name = "TYPES", default_value = "float")]
+    pub io: Io,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub how: MethodArgs,
@@ -176,6 +180,9 @@ pub struct InspectArgs {
     /// Write an HTML page
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// Element types of quantized inputs and outputs, as for `edgec build`
+    #[arg(long, value_name = "TYPES", default_value = "float")]
+    pub io: Io,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub model: ModelArgs,

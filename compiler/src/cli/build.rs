@@ -7,10 +7,10 @@ use super::quantize::{self, MethodArgs};
 use super::{manifest, remark};
 use crate::config::{Config, ModelConfig, Source};
 use crate::diag::{Code, Diagnostic, Diagnostics};
+use crate::edges::Io;
 use crate::emit::{self, Runtime, WeightsAt};
 use crate::interp;
-use crate::ir::Table;
-use crate::ir::Tensor;
+use crate::ir::{DType, QuantParams, Table, Tensor};
 use crate::pipeline::{self, Compiled};
 use std::path::{Path, PathBuf};
 
@@ -95,6 +95,7 @@ fn only_manifest(args: &BuildArgs) -> Result<(), Diagnostics> {
         && args.quantize.is_none()
         && args.name.is_none()
         && args.data.is_none()
+        && args.io == Io::default()
         && args.runtime == "vendored"
         && args.weights == WeightsAt::default();
     if plain {
@@ -154,7 +155,7 @@ fn job(args: &BuildArgs) -> Result<Job, Diagnostics> {
             .into());
     }
     for path in &args.models {
-        let mut model = args.model.model(ModelConfig::file(path))?;
+        let mut model = args.model.model(ModelConfig::file(path).io(args.io))?;
         if args.quantize.is_some() {
             model.quantization = Some(quantize::settle(&model, &args.how, &args.calibrate)?);
         } else if args.how != MethodArgs::default() {
@@ -171,6 +172,12 @@ fn job(args: &BuildArgs) -> Result<Job, Diagnostics> {
         Diagnostic::error(Code::BadOption, "no output folder").with_help("name one with `-o DIR`")
     })?;
     Ok(Job { config, output, data: vec![args.data.clone(); args.models.len()] })
+}
+
+/// A recorded input as the crate takes it: real numbers as integers, where it is quantized.
+fn native(tensor: Tensor, edge: Option<(&QuantParams, DType)>) -> Tensor {
+    let integers = edge.and_then(|(params, dtype)| params.quantized(&tensor, dtype));
+    integers.unwrap_or(tensor)
 }
 
 /// Recorded samples for the crate's own test: those of `data`, or those beside the model.
@@ -202,6 +209,15 @@ fn add_samples(model: &ModelConfig, compiled: &mut Compiled, data: Option<&Path>
         let names = graph.outputs.iter().map(|(n, _)| n.as_str());
         let mut outputs: Vec<_> =
             outputs.into_iter().zip(names).map(|(t, n)| positions(t, texts(n))).collect();
+        // The crate takes integers, the record may hold what they stand for.
+        let edges = compiled.meta.inputs.iter().zip(&graph.inputs);
+        let inputs: Vec<_> = inputs
+            .into_iter()
+            .zip(edges.map(Some).chain(std::iter::repeat(None)))
+            .map(|(t, edge)| {
+                native(t, edge.and_then(|(params, &v)| Some((params.as_ref()?, graph.value(v).dtype))))
+            })
+            .collect();
         // A sample of other shapes belongs to other options.
         let fits = inputs.iter().zip(&compiled.graph.inputs).all(|(t, &v)| {
             let value = compiled.graph.value(v);
@@ -213,7 +229,12 @@ fn add_samples(model: &ModelConfig, compiled: &mut Compiled, data: Option<&Path>
         }
         bytes += size;
         let narrow = |t: &Tensor| t.dtype().is_int() && t.dtype().size() == 1;
-        if model.quantization.is_some() || !compiled.graph.lengths.is_empty() || outputs.iter().any(narrow) {
+        let other = outputs.iter().zip(&graph.outputs).any(|(t, (_, v))| t.dtype() != graph.value(*v).dtype);
+        if model.quantization.is_some()
+            || !compiled.graph.lengths.is_empty()
+            || outputs.iter().any(narrow)
+            || other
+        {
             // What was recorded is the float model's, lacks what lies beyond lengths, or may be a step off.
             outputs = interp::run(&compiled.graph, &inputs).map_err(|e| Diagnostic::from(&e))?;
         }

@@ -8,7 +8,7 @@ use crate::{pipeline, report};
 /// The command.
 pub fn inspect(args: &InspectArgs) -> Result<(), Diagnostics> {
     let config = args.model.config()?;
-    let model = args.model.model(ModelConfig::file(&args.file))?;
+    let model = args.model.model(ModelConfig::file(&args.file).io(args.io))?;
     let compiled = pipeline::compile(&model, &config)?;
     let facts = report::report(&compiled);
     if let Some(path) = &args.html {

@@ -25,6 +25,7 @@
 //! custom-op = { "com.acme:Squash" = "my_ops::squash" }
 //! custom-shape = { "com.acme:Squash" = "same" }
 //! input-layout = "nhwc"
+//! io = "native"             # quantized inputs and outputs as integers; default: "float"
 //! ranges = "models/person.ranges.json"   # quantize with these first
 //! data = "models/person"     # recorded samples for the crate's test
 //! ```
@@ -84,6 +85,7 @@ struct Model {
     #[serde(default)]
     custom_shape: BTreeMap<String, String>,
     input_layout: Option<String>,
+    io: Option<String>,
     ranges: Option<PathBuf>,
     data: Option<PathBuf>,
 }
@@ -181,6 +183,10 @@ pub fn read(path: &Path) -> Result<Manifest, Diagnostics> {
             Some(other) => {
                 problems.push(bad(path, format!("input-layout `{other}`: expected `model` or `nhwc`")))
             }
+        }
+        match entry.io.as_deref().unwrap_or("float").parse() {
+            Ok(io) => model = model.io(io),
+            Err(e) => problems.push(bad(path, format!("io {e}"))),
         }
         data.push(entry.data.map(|d| folder.join(d)));
         config = config.model(model);

@@ -8,9 +8,11 @@ use crate::config::{ModelConfig, Source};
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::frontend;
 use crate::pipeline;
-use crate::quant::{self, Activations, Method, Quantization, Ranges, Samples, Subject};
+use crate::quant::measure::{Cost, LayerCost};
+use crate::quant::{self, Activations, Method, Quantization, Quantized, Ranges, Samples, Subject};
 use clap::{Args, ValueEnum};
 use prost::Message;
+use serde::Serialize;
 use std::path::{Path, PathBuf};
 
 /// Share of values inside the range, in percent.
@@ -30,6 +32,9 @@ pub struct QuantizeArgs {
     /// File of ranges: written when calibrating, else read
     #[arg(long, value_name = "FILE")]
     pub ranges: Option<PathBuf>,
+    /// Say what it cost as JSON, with all layers
+    #[arg(long)]
+    pub json: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub how: MethodArgs,
@@ -42,7 +47,7 @@ pub struct QuantizeArgs {
 #[derive(Debug, Args, Clone, PartialEq)]
 pub struct MethodArgs {
     /// How ranges follow from samples
-    #[arg(long, value_enum, default_value_t = MethodName::MinMax)]
+    #[arg(long, value_enum, default_value_t = MethodName::Auto)]
     pub method: MethodName,
     /// Share of values inside the range, for `--method percentile`
     #[arg(long, value_name = "PERCENT", default_value_t = DEFAULT_PERCENTILE)]
@@ -78,8 +83,10 @@ pub struct ShapeArgs {
 /// `--method`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
 pub enum MethodName {
-    /// Smallest to largest value
+    /// Whichever of the others, with biases corrected or not, loses least on a part of the samples
     #[default]
+    Auto,
+    /// Smallest to largest value
     MinMax,
     /// Without the outermost values
     Percentile,
@@ -121,6 +128,7 @@ impl MethodArgs {
         }
         Ok(quant::Options {
             method: match self.method {
+                MethodName::Auto => Method::Auto,
                 MethodName::MinMax => Method::MinMax,
                 MethodName::Percentile => Method::Percentile(self.percentile),
                 MethodName::Mse => Method::Mse,
@@ -152,29 +160,93 @@ impl ShapeArgs {
 pub fn quantize(args: &QuantizeArgs) -> Result<(), Diagnostics> {
     let model = args.shapes.config(&args.file)?;
     let file = frontend::read_model(&args.file)?;
-    let (subject, ranges) = match (args.calibrate.as_slice(), &args.ranges) {
+    let (subject, ranges, data) = match (args.calibrate.as_slice(), &args.ranges) {
         ([], Some(path)) => {
             let ranges = frozen(path, &args.how)?;
-            (subject(file, &model, ranges.options())?, ranges)
+            (subject(file, &model, ranges.options())?, ranges, None)
         }
         (data, keep) => {
             let subject = subject(file, &model, args.how.options()?)?;
-            let ranges = calibrated(&subject, &model, data, keep.as_deref())?;
-            (subject, ranges)
+            let (ranges, data) = calibrated(&subject, &model, data, keep.as_deref())?;
+            (subject, ranges, Some(data))
         }
     };
     let (quantized, remarks) = subject.quantize(&ranges)?;
     remark(&remarks);
     let bytes = quantized.model.encode_to_vec();
     write(&args.output, &bytes)?;
-    let before = std::fs::metadata(&args.file).map_or(0, |m| m.len());
-    super::print(&format!(
-        "wrote {}: {} quantized layers, {} bytes instead of {before}\n",
-        args.output.display(),
-        quantized.layers.len(),
-        bytes.len(),
-    ));
+    let cost = data.map(|data| cost(&subject, &quantized, &data)).transpose()?;
+    let summary = Summary {
+        method: &ranges.method,
+        bias_correction: ranges.bias_correction,
+        calibrated: ranges.samples,
+        bytes_before: std::fs::metadata(&args.file).map_or(0, |m| m.len()),
+        bytes_after: bytes.len() as u64,
+        quantized_layers: quantized.layers.len(),
+        cost,
+    };
+    if args.json {
+        super::print(&format!("{}\n", serde_json::to_string_pretty(&summary).unwrap_or_default()));
+    } else {
+        super::print(&summary.text(&args.output));
+    }
     Ok(())
+}
+
+/// What `--json` prints; the fields of the cost stand beside the others.
+#[derive(Serialize)]
+struct Summary<'a> {
+    method: &'a str,
+    bias_correction: bool,
+    calibrated: usize,
+    bytes_before: u64,
+    bytes_after: u64,
+    quantized_layers: usize,
+    #[serde(flatten)]
+    cost: Option<Cost>,
+}
+
+/// Layers that the terminal shows.
+const SHOWN: usize = 8;
+
+impl Summary<'_> {
+    fn text(&self, output: &Path) -> String {
+        let mut out = format!(
+            "wrote {}: {} quantized layers, {} bytes instead of {}\n",
+            output.display(),
+            self.quantized_layers,
+            self.bytes_after,
+            self.bytes_before
+        );
+        let biases = if self.bias_correction { ", biases corrected" } else { "" };
+        out.push_str(&format!("ranges: {}{biases}, from {} samples\n", self.method, self.calibrated));
+        let Some(cost) = &self.cost else { return out };
+        out.push_str(&format!("against the float model, on {} samples:\n", cost.samples));
+        for o in &cost.outputs {
+            let db = o.sqnr_db.map_or(String::new(), |db| format!("{db:.1} dB SQNR, "));
+            out.push_str(&format!("  output `{}`: {db}{:.2} % agree\n", o.name, o.agreement * 100.0));
+        }
+        let mut layers: Vec<(f64, &LayerCost)> =
+            cost.layers.iter().filter_map(|l| Some((l.sqnr_db?, l))).collect();
+        // Equal ones stay in the order of the model.
+        layers.sort_by(|a, b| a.0.total_cmp(&b.0));
+        for (db, l) in layers.iter().take(SHOWN) {
+            out.push_str(&format!("  {db:6.1} dB  {} `{}`\n", l.op_type, l.name));
+        }
+        if layers.len() > SHOWN {
+            out.push_str(&format!(
+                "  {} more layers have less noise; `--json` names all\n",
+                layers.len() - SHOWN
+            ));
+        }
+        out
+    }
+}
+
+/// Measures on a part of the samples.
+fn cost(subject: &Subject, quantized: &Quantized, data: &Data) -> Result<Cost, Diagnostics> {
+    let progress = Progress::count("measuring", data.count().min(quant::measure::MEASURED));
+    subject.cost(quantized, data, &|| progress.step())
 }
 
 /// How `build --quantize` quantizes a model: with ranges found now, and kept where a file is named, or with those of
@@ -197,7 +269,7 @@ pub fn settle(
         Source::Bytes { bytes, .. } => frontend::ModelFile::from_bytes(bytes)?,
     };
     let subject = subject(file, model, how.options()?)?;
-    let ranges = calibrated(&subject, model, calibrate, keep)?;
+    let (ranges, _) = calibrated(&subject, model, calibrate, keep)?;
     Ok(match keep {
         Some(path) => Quantization::File(path.to_owned()),
         None => Quantization::Found(Box::new(ranges)),
@@ -236,7 +308,7 @@ fn calibrated(
     model: &ModelConfig,
     data: &[String],
     keep: Option<&Path>,
-) -> Result<Ranges, Diagnostics> {
+) -> Result<(Ranges, Data), Diagnostics> {
     if data.is_empty() {
         return Err(Diagnostic::error(Code::BadOption, "there is nothing to find ranges with")
             .with_help("give samples with `--calibrate DATA`, or ranges found before with `--ranges FILE`")
@@ -250,7 +322,7 @@ fn calibrated(
     if let Some(path) = keep {
         write(path, ranges.to_json().as_bytes())?;
     }
-    Ok(ranges)
+    Ok((ranges, data))
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Diagnostics> {

@@ -281,7 +281,7 @@ fn finish(args: &VerifyArgs, cases: Vec<CaseReport>) -> Result<(), Diagnostics> 
             Status::Unsupported => "unsupported",
             Status::Error => "ERROR",
         };
-        out.push_str(&format!("{status:<12}{:<32}", case.name));
+        out.push_str(&format!("{status:<12}{:<32} ", case.name));
         if case.status == Status::Passed {
             let folded = if case.folded { ", folded" } else { "" };
             out.push_str(&format!(

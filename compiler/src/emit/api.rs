@@ -11,6 +11,7 @@ use super::names::PortName;
 use super::operands::{Operands, element};
 use super::state::States;
 use super::{Carried, EmitError, EmitOptions, Level, ModelUnit, VERSION, format, names};
+use crate::ir::QuantParams;
 use crate::kernel::Operand;
 use crate::schedule::{Port, Schedule};
 
@@ -50,6 +51,10 @@ pub(super) struct PortCode<'a> {
     pub(super) weights: TokenStream,
     /// Array type.
     pub(super) shape: TokenStream,
+    /// Array type of the real numbers that a quantized port's integers stand for.
+    pub(super) reals: TokenStream,
+    /// How they do.
+    pub(super) params: Option<&'a QuantParams>,
     /// Of an output whose extent along an axis the run says.
     pub(super) bounded: Option<BoundedCode>,
 }
@@ -83,8 +88,8 @@ impl Api {
         let schedule = unit.schedule;
         let (inputs, outputs) =
             names::ports(schedule, module, &unit.meta.renames, !unit.meta.states.is_empty())?;
-        let ins = ports(operands, &schedule.inputs, &inputs)?;
-        let mut outs = ports(operands, &schedule.outputs, &outputs)?;
+        let ins = ports(operands, &schedule.inputs, &inputs, &unit.meta.inputs)?;
+        let mut outs = ports(operands, &schedule.outputs, &outputs, &unit.meta.outputs)?;
         bound(schedule, &mut outs)?;
         if outs.is_empty() {
             return Err(EmitError::Internal("a model without outputs".into()));
@@ -101,6 +106,7 @@ impl Api {
         items.extend(states.items()?);
         for (kind, port) in ins.iter().map(|p| ("Input", p)).chain(outs.iter().map(|p| ("Output", p))) {
             items.extend(port_items(kind, port)?);
+            items.extend(super::quantized::helpers(kind, port)?);
         }
         items.extend(super::table::items(&ins.iter().chain(&outs).collect::<Vec<_>>())?);
         items.extend(structs(&states.given(&ins), &answered(&states, schedule, &outs))?);
@@ -237,9 +243,10 @@ fn ports<'a>(
     operands: &Operands<'_>,
     ports: &'a [Port],
     port_names: &[PortName],
+    params: &'a [Option<QuantParams>],
 ) -> Result<Vec<PortCode<'a>>, EmitError> {
     let mut code = Vec::new();
-    for (port, name) in ports.iter().zip(port_names) {
+    for (i, (port, name)) in ports.iter().zip(port_names).enumerate() {
         let place = format::code(&port.name);
         let (dtype, offset, len) = operands.place(port.operand)?;
         let count = port.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).unwrap_or(usize::MAX);
@@ -269,6 +276,8 @@ fn ports<'a>(
                 false => operands.weights(&[port.operand])?,
             },
             shape,
+            reals: array(quote!(f32), extents(port)),
+            params: params.get(i).and_then(Option::as_ref),
             bounded: None,
         });
     }
@@ -386,7 +395,13 @@ fn facts(
 fn port_items(kind: &str, p: &PortCode<'_>) -> Result<Vec<String>, EmitError> {
     let (alias, info, shape) = (&p.alias, &p.info, &p.shape);
     let title = format!(" {kind} {}: {}.", format::code(&p.port.name), type_of(p.port));
-    let about = format!(" About {}.", format::code(&p.port.name));
+    let about = match p.params {
+        None => format!(" About {}.", format::code(&p.port.name)),
+        Some(params) => {
+            format!(" About {}: {}.", format::code(&p.port.name), super::quantized::words(params))
+        }
+    };
+    let steps = super::quantized::fields(p);
     let name: String = p.port.name.chars().filter(|c| !c.is_control()).collect();
     let (dtype, layout) = (p.port.dtype.short_name(), p.port.layout);
     let extents = p.port.shape.iter().map(|&n| format::size(n));
@@ -399,8 +414,7 @@ fn port_items(kind: &str, p: &PortCode<'_>) -> Result<Vec<String>, EmitError> {
                 dtype: #dtype,
                 shape: &[#(#extents),*],
                 layout: #layout,
-                scale: None,
-                zero_point: 0,
+                #steps,
             };
         ))?,
     ])

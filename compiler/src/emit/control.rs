@@ -116,7 +116,7 @@ impl Lists<'_> {
         let parameters = &self.parameters;
         self.items.push(format::item(quote!(
             #[doc = #doc]
-            fn #name<I: rt::Isa, P: rt::Probe + ?Sized>(#isa: I, #mem: &mut plan::Mem<'_>, #probe: &mut P #parameters) {
+            fn #name<I: rt::Isa>(#isa: I, #mem: &mut plan::Mem<'_>, #probe: &mut rt::Watch<'_> #parameters) {
                 #(#lines)*
             }
         ))?);

@@ -21,6 +21,7 @@ mod model_type;
 mod names;
 mod operands;
 mod plan;
+mod quantized;
 mod state;
 mod table;
 mod vendor;
@@ -38,6 +39,7 @@ pub use state::Carried;
 pub(crate) use state::bytes as state_bytes;
 pub use write::{Difference, compare, write};
 
+use crate::ir::QuantParams;
 use crate::memory::{Plan, PlanTable};
 use crate::schedule::Schedule;
 pub use edgec_runtime::Level;
@@ -78,6 +80,10 @@ pub struct Meta {
     pub samples: Vec<Sample>,
     /// What is carried from run to run, in the order of the inputs.
     pub states: Vec<Carried>,
+    /// What the integers of inputs stand for, by position; those beyond its end are not quantized.
+    pub inputs: Vec<Option<QuantParams>>,
+    /// What the integers of outputs stand for, likewise.
+    pub outputs: Vec<Option<QuantParams>>,
 }
 
 /// Inputs and expected outputs: little-endian bytes in the ports' order and layout.
@@ -228,7 +234,7 @@ pub fn package(models: &[ModelUnit<'_>], options: &EmitOptions) -> Result<Vec<Fi
     let mut files = files::all(&modules, models, options)?;
     files.extend(custom::files(options));
     if options.runtime == Runtime::Module {
-        files.extend(vendor::files());
+        files.extend(vendor::files(&files));
     }
     files.push(files::provenance(&files, models, options)?);
     files.sort_by(|a, b| a.path.cmp(&b.path));

@@ -62,7 +62,7 @@ pub(super) fn runner(
     }
     items.push(format::item(quote!(
         #[doc = " Runs the layers at the best level that `_level` allows."]
-        fn run_layers<P: rt::Probe + ?Sized>(_level: rt::Detected, mem: &mut plan::Mem<'_>, probe: &mut P #faults) {
+        fn run_layers(_level: rt::Detected, mem: &mut plan::Mem<'_>, probe: &mut rt::Watch<'_> #faults) {
             #arms
             run_level(rt::Scalar::TOKEN, mem, probe #pass)
         }
@@ -147,7 +147,7 @@ pub(super) fn model_impl(
 ) -> Result<String, EmitError> {
     let Traits { fallible, external, stateful } = traits;
     let result = result_type(fallible);
-    let layers = run_layers(traits, quote!(&mut ()));
+    let layers = run_layers(traits, quote!(&mut rt::Watch::nobody()));
     let methods = states.methods(ins, outs, external);
     let ins = states.given(ins);
     let end = if fallible { quote!(Ok(self.outputs())) } else { quote!(self.outputs()) };
@@ -295,7 +295,7 @@ pub(super) fn threads_impl() -> Result<String, EmitError> {
 
 pub(super) fn profile_impl(traits: Traits) -> Result<String, EmitError> {
     let result = result_type(traits.fallible);
-    let layers = run_layers(traits, quote!(&mut probe));
+    let layers = run_layers(traits, quote!(&mut rt::Watch::by(&mut probe)));
     let end = if traits.fallible { quote!(Ok(self.outputs())) } else { quote!(self.outputs()) };
     format::item(quote!(
         impl Model<'_> {
@@ -340,7 +340,7 @@ pub(super) fn tensors_impl(
         let (i, weights) = (format::size(i), &p.weights);
         quote!(#i => Some(rt::api::bytes(self.#at.arena().read::<#slot, _>(#weights))))
     });
-    let layers = run_layers(traits, quote!(probe));
+    let layers = run_layers(traits, quote!(&mut rt::Watch::by(probe)));
     let input = if ins.is_empty() { quote!(_index) } else { quote!(index) };
     let input_body = match ins.is_empty() {
         true => quote!(None),

@@ -42,6 +42,7 @@ const TAKEN_TYPES: &[&str] = &[
     "Outputs",
     "Part",
     "Probe",
+    "Watch",
     "RunError",
     "Self",
     "Shaped",

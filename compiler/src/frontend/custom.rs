@@ -4,15 +4,16 @@ use super::attrs;
 use super::inputs::{Dim, quoted};
 use super::limits::short;
 use super::node::{Operands, names};
+use super::problems::Problems;
 use super::scope::Slot;
 use super::walk::{Frame, Walker};
 use crate::diag::{Code, Diagnostic};
 use crate::ir::{DType, Origin};
 use crate::onnx::Attr;
-use crate::onnx::proto::NodeProto;
+use crate::onnx::proto::{ModelProto, NodeProto};
 use crate::ops::Type;
 use crate::ops::custom::{Custom, CustomAttribute};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -117,6 +118,38 @@ pub fn parse_custom_path(text: &str) -> Result<String, String> {
 /// `com.acme:Squash`, or the type alone for ONNX's own domain.
 pub fn custom_name(domain: &str, op_type: &str) -> String {
     if domain.is_empty() { op_type.to_owned() } else { format!("{domain}:{op_type}") }
+}
+
+/// Reports operators of the user's that no node of the model is.
+pub(super) fn check_used(model: &ModelProto, custom: &CustomOps, problems: &mut Problems) {
+    if custom.is_empty() {
+        return;
+    }
+    let mut found: BTreeSet<(&str, &str)> = BTreeSet::new();
+    let mut pending: Vec<&NodeProto> = model.functions.iter().flat_map(|f| &f.node).collect();
+    pending.extend(model.graph.iter().flat_map(|g| &g.node));
+    while let Some(node) = pending.pop() {
+        let domain = if node.domain == "ai.onnx" { "" } else { node.domain.as_str() };
+        found.insert((domain, &node.op_type));
+        let graphs = node.attribute.iter().flat_map(|a| a.g.as_deref().into_iter().chain(&a.graphs));
+        pending.extend(graphs.flat_map(|g| &g.node));
+    }
+    for (domain, op_type) in custom.keys() {
+        if found.contains(&(domain.as_str(), op_type.as_str())) {
+            continue;
+        }
+        let message = format!("no node of the model is a `{}`", short(&custom_name(domain, op_type)));
+        let problem = Diagnostic::error(Code::BadOption, message);
+        // Operators of the same name, or else those outside of ONNX.
+        let near = |same: bool| {
+            let fits = move |(d, o): &&(&str, &str)| if same { o == op_type } else { !d.is_empty() };
+            let names = found.iter().filter(fits).take(5);
+            names.map(|(d, o)| format!("`{}`", short(&custom_name(d, o)))).collect::<Vec<_>>().join(", ")
+        };
+        let (same, others) = (near(true), near(false));
+        let names = if same.is_empty() { others } else { same };
+        problems.push(if names.is_empty() { problem } else { problem.with_help(format!("it has {names}")) });
+    }
 }
 
 impl<'m> Walker<'m> {

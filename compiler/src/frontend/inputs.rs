@@ -1,6 +1,7 @@
 //! Types of the model's inputs: open dimensions get their values, bound inputs their tensors.
 
 use super::Options;
+use super::binds::fitted;
 use super::limits::{MAX_VALUE_BYTES, short};
 use super::problems::Problems;
 use crate::diag::{Code, Diagnostic};
@@ -165,7 +166,8 @@ fn learn<'m>(
 ) {
     for (info, ty) in inputs.iter().zip(types) {
         let Some(ty) = ty else { continue };
-        let given: &[usize] = match (options.binds.get(&info.name), options.input_shapes.get(&info.name)) {
+        let bound = options.binds.get(&info.name).map(|tensor| fitted(tensor, ty));
+        let given: &[usize] = match (&bound, options.input_shapes.get(&info.name)) {
             (Some(tensor), _) => tensor.shape().dims(),
             (None, Some(shape)) => shape,
             (None, None) => continue,
@@ -307,8 +309,9 @@ fn text(dims: &[Dim<'_>], known: &BTreeMap<&str, usize>) -> String {
 }
 
 fn bind(info: &ValueInfoProto, ty: &Declared<'_>, tensor: &Tensor, problems: &mut Problems) -> Input {
+    let tensor = fitted(tensor, ty);
     if tensor.dtype() == ty.dtype {
-        return Input::Bound(tensor.clone());
+        return Input::Bound(tensor.into_owned());
     }
     problems.push(Diagnostic::error(
         Code::BadOption,

@@ -12,6 +12,7 @@
 //! (`texts.rs`); what `ZipMap` makes stays a tensor.
 
 mod attrs;
+mod binds;
 mod bounded;
 mod constant;
 mod control;
@@ -240,6 +241,7 @@ fn import_graph(
     let opsets = control::opsets(&model.opset_import);
     let graph = check_model(model, &opsets)?;
     let mut walker = Walker::new(&short(&graph.name), external, &options.custom, Problems::default());
+    custom::check_used(model, &options.custom, &mut walker.problems);
     define_functions(&mut walker, &model.functions);
     walker.declare(graph);
     let mut scope = Scope::new();

@@ -226,10 +226,14 @@ impl<'m> Walker<'m> {
         if !matches!(e, OpError::NotConstant(_)) || self.problems.is_full() {
             return d;
         }
-        // Operand 0 is the data; what decides shapes comes behind it, where there is more than one.
-        let skip = usize::from(operands.values.len() > 1);
+        // What decides shapes is a number or a list; a list in front is the data, where more operands follow.
+        let behind = usize::from(operands.values.len() > 1);
+        let decides = |(i, v): (usize, &Option<ValueId>)| {
+            let rank = v.map(|v| self.graph.value(v).shape.rank());
+            v.filter(|_| rank.is_some_and(|rank| rank == 0 || (rank == 1 && i >= behind)))
+        };
         let flags: Vec<String> = self
-            .sources(operands.values.iter().skip(skip).flatten().copied())
+            .sources(operands.values.iter().enumerate().filter_map(decides))
             .into_iter()
             .take(3)
             .map(|v| format!("`--bind {}`", quoted(&format!("{}=VALUE", self.graph.value(v).name))))

@@ -290,6 +290,12 @@ fn functions_of_the_user_stand_for_any_operator() {
     let value = imported.graph.value(*y);
     assert_eq!((value.dtype, value.shape.dims()), (DType::I64, &[3, 4][..]));
     assert_eq!(op_names(&imported), ["Custom"]);
+    // One that no node is.
+    for (name, help) in [("a.b:G", "it has `a.b:F`"), ("Exp", "it has `a.b:F`"), ("F", "it has `a.b:F`")] {
+        let problems = with(name, Some("same"), "(float[n] x) => (y) { y = a.b.F (x) }").unwrap_err();
+        let of = problems.iter().find(|d| d.code == Code::BadOption).and_then(|d| d.help.as_deref());
+        assert_eq!(of, Some(help), "{name}");
+    }
     // Before operators that are known; never folded.
     let known = "(float[n] x) => (float[n] y) <float[4] w = {1.0 ...}> { v = Exp(w) y = Add(x, v) }";
     assert_eq!(op_names(&with("Exp", Some("same"), known).unwrap()), ["Custom", "Add"]);

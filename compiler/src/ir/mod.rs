@@ -8,6 +8,7 @@ mod element;
 mod graph;
 mod patch;
 mod print;
+mod quantized;
 mod shape;
 mod table;
 mod tensor;
@@ -18,6 +19,7 @@ pub use element::{Element, F4E2M1, F8E4M3, F8E4M3Uz, F8E5M2, F8E5M2Uz, F8E8M0, I
 pub use graph::{Graph, Node, NodeId, Origin, OutputLength, Value, ValueId};
 pub use half::{bf16, f16};
 pub use patch::Patch;
+pub use quantized::QuantParams;
 pub use shape::{Shape, broadcast, normalize_axis};
 pub use table::{Keys, Table, Texts};
 pub(crate) use tensor::for_each_type;

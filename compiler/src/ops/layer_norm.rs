@@ -30,8 +30,9 @@ pub struct LayerNorm {
 }
 
 impl OnnxOp for LayerNorm {
+    // ONNX Runtime's optimiser writes the first into files of any version.
     const NAMES: &'static [OnnxName] =
-        &[OnnxName::onnx("LayerNormalization", 17), OnnxName::onnx("RMSNormalization", 23)];
+        &[OnnxName::onnx("LayerNormalization", 1), OnnxName::onnx("RMSNormalization", 23)];
 
     fn import(attrs: &mut AttrReader<'_>, node: &NodeView<'_>) -> Result<OpKind, OpError> {
         let kind = if node.op_type == "LayerNormalization" { NormKind::Layer } else { NormKind::Rms };

@@ -189,9 +189,11 @@ impl Pad {
     }
 
     /// For each of `n` positions of the result, the position among `d` that it shows; `before` is the
-    /// leading pad.
+    /// leading pad. Negative pads crop; what wraps around is the rest, as in ONNX Runtime.
     fn sources(&self, d: usize, n: usize, before: i64) -> Vec<Option<usize>> {
         let (d, before) = (d as i128, i128::from(before));
+        let after = n as i128 - d - before;
+        let (cropped, kept) = ((-before).max(0), (d + before.min(0) + after.min(0)).max(0));
         let last = d - 1;
         let source = |i: usize| {
             let p = i as i128 - before;
@@ -199,7 +201,7 @@ impl Pad {
                 _ if (0..d).contains(&p) => p,
                 PadMode::Constant => return None,
                 PadMode::Edge => p.clamp(0, last.max(0)),
-                PadMode::Wrap => p.checked_rem_euclid(d)?,
+                PadMode::Wrap => cropped + (p - cropped).checked_rem_euclid(kept)?,
                 PadMode::Reflect if last == 0 => 0,
                 // A mirror at each end: the pattern repeats every 2·last positions.
                 PadMode::Reflect => {
@@ -362,6 +364,17 @@ mod tests {
         let found: Vec<_> =
             runs(&constant.sources(2, 4, 1)).iter().map(|r| (r.at, r.len, r.source)).collect();
         assert_eq!(found, [(0, 1, None), (1, 2, Some((0, 1))), (3, 1, None)]);
+    }
+
+    /// What is left after cropping repeats, as in ONNX Runtime.
+    #[test]
+    fn wrapping_crops_first() {
+        let wrap = Pad { mode: PadMode::Wrap, pads: None, value: None };
+        let of =
+            |d, n, before| wrap.sources(d, n, before).into_iter().map(Option::unwrap).collect::<Vec<_>>();
+        assert_eq!(of(4, 7, 2), [2, 3, 0, 1, 2, 3, 0]);
+        assert_eq!(of(4, 5, -2), [2, 3, 2, 3, 2]);
+        assert_eq!(of(4, 5, 3), [1, 0, 1, 0, 1]);
     }
 
     #[test]

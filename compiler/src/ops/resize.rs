@@ -153,8 +153,10 @@ impl Resize {
                 (roi, floats(2, "scales")?, sizes)
             }
         };
-        let mut plan: Vec<Axis> =
-            x.iter().map(|&d| Axis { input: d, output: d, scale: 1.0, roi: (0.0, 1.0) }).collect();
+        let mut plan: Vec<Axis> = x
+            .iter()
+            .map(|&d| Axis { input: d, output: d, scale: 1.0, sized: false, roi: (0.0, 1.0) })
+            .collect();
         let count = |what: &str, have: usize, want: usize| {
             let message = || OpError::invalid(format!("`{what}` has {have} entries, expected {want}"));
             if have == want { Ok(()) } else { Err(message()) }
@@ -206,6 +208,7 @@ impl Resize {
                 None => {
                     axis.output = size;
                     axis.scale = size as f32 / axis.input.max(1) as f32;
+                    axis.sized = axis.input > 0;
                 }
                 Some(scale) => {
                     // Half rounds up.

@@ -53,6 +53,8 @@ pub(super) struct Axis {
     pub output: usize,
     /// Output elements per input element, as given or from the sizes.
     pub scale: f32,
+    /// Whether the scale is the quotient of the extents.
+    pub sized: bool,
     /// First and last position in parts of the axis (`tf_crop_and_resize`).
     pub roi: (f32, f32),
 }
@@ -84,45 +86,39 @@ impl Table {
 }
 
 impl Axis {
-    /// The input position of output `x`, in the arithmetic of runtimes (`f32`), so that positions
-    /// which are whole numbers on paper stay whole.
+    /// The input position of output `x`. Where a scale is given, in the arithmetic of runtimes (`f32`), so that
+    /// positions which are whole numbers on paper stay whole; a quotient of extents is not rounded before the end.
     fn position(&self, coordinates: Coordinates, x: usize) -> f32 {
-        let (x, input) = (x as f32, self.input as f32);
+        let (x, input, output) = (x as f64, self.input as f64, self.output as f64);
+        let whole = self.sized || coordinates == Coordinates::TfCropAndResize;
+        // Of two `f32`, one operation in `f64` rounds to what it is in `f32`.
+        let r = |v: f64| if whole { v } else { f64::from(v as f32) };
+        let scale = if self.sized { output / input } else { self.scale.into() };
         // The extent before it was rounded to whole elements.
-        let resized = self.scale * input;
-        let half_pixel = (x + 0.5) / self.scale - 0.5;
-        match coordinates {
+        let resized = r(scale * input);
+        let half_pixel = r(r(r(x + 0.5) / scale) - 0.5);
+        let position = match coordinates {
             Coordinates::HalfPixel => half_pixel,
             Coordinates::HalfPixelSymmetric => {
-                let adjustment = self.output as f32 / resized;
-                input / 2.0 * (1.0 - adjustment) + half_pixel
+                let adjustment = r(output / resized);
+                r(r(r(input / 2.0) * r(1.0 - adjustment)) + half_pixel)
             }
-            Coordinates::PytorchHalfPixel => {
-                if resized == 1.0 {
-                    -0.5
-                } else {
-                    half_pixel
-                }
-            }
-            Coordinates::AlignCorners => {
-                if resized == 1.0 {
-                    0.0
-                } else {
-                    x * (input - 1.0) / (resized - 1.0)
-                }
-            }
-            Coordinates::Asymmetric => x / self.scale,
-            Coordinates::TfHalfPixelForNn => (x + 0.5) / self.scale,
+            Coordinates::PytorchHalfPixel if resized == 1.0 => -0.5,
+            Coordinates::PytorchHalfPixel => half_pixel,
+            Coordinates::AlignCorners if resized == 1.0 => 0.0,
+            Coordinates::AlignCorners => r(r(x * r(input - 1.0)) / r(resized - 1.0)),
+            Coordinates::Asymmetric => r(x / scale),
+            Coordinates::TfHalfPixelForNn => r(r(x + 0.5) / scale),
             Coordinates::TfCropAndResize => {
-                let (start, end) = self.roi;
-                let along = if resized == 1.0 {
-                    (end - start) * (input - 1.0) / 2.0
-                } else {
-                    x * (end - start) * (input - 1.0) / (resized - 1.0)
+                let (start, end) = (f64::from(self.roi.0), f64::from(self.roi.1));
+                let along = match resized == 1.0 {
+                    true => (end - start) * (input - 1.0) / 2.0,
+                    false => x * (end - start) * (input - 1.0) / (resized - 1.0),
                 };
                 along + start * (input - 1.0)
             }
-        }
+        };
+        position as f32
     }
 
     /// The axis' table. With `exclude_outside` neighbours beyond the edge weigh nothing; otherwise
@@ -228,7 +224,7 @@ mod tests {
     use super::*;
 
     fn axis(input: usize, output: usize) -> Axis {
-        Axis { input, output, scale: output as f32 / input as f32, roi: (0.0, 1.0) }
+        Axis { input, output, scale: output as f32 / input as f32, sized: false, roi: (0.0, 1.0) }
     }
 
     fn nearest(a: Axis, coordinates: Coordinates, rounding: Rounding) -> Vec<i64> {
@@ -247,8 +243,11 @@ mod tests {
         assert_eq!(nearest(axis(4, 2), AlignCorners, Floor), [0, 3]);
         assert_eq!(nearest(axis(4, 2), TfHalfPixelForNn, Floor), [1, 3]);
         // 2 / (2/3) is 3 exactly in f32.
-        let third = Axis { input: 6, output: 4, scale: 2.0 / 3.0, roi: (0.0, 1.0) };
+        let third = Axis { input: 6, output: 4, scale: 2.0 / 3.0, sized: false, roi: (0.0, 1.0) };
         assert_eq!(nearest(third, Asymmetric, Floor), [0, 1, 3, 4]);
+        // 2 / (4/7) is 3.5 exactly, though not in f32.
+        let sized = Axis { sized: true, ..axis(7, 4) };
+        assert_eq!(nearest(sized, Asymmetric, RoundPreferCeil), [0, 2, 4, 5]);
     }
 
     #[test]
@@ -277,7 +276,7 @@ mod tests {
 
     #[test]
     fn cropping_extrapolates() {
-        let a = Axis { input: 3, output: 3, scale: 1.0, roi: (-0.5, 0.5) };
+        let a = Axis { input: 3, output: 3, scale: 1.0, sized: false, roi: (-0.5, 0.5) };
         let t = a.table(Mode::Linear { antialias: false }, Coordinates::TfCropAndResize, false, 9.0).unwrap();
         assert_eq!(t.outside, [9.0, 0.0, 0.0]);
         assert_eq!(t.weight[..2], [0.0, 0.0]);

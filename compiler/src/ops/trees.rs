@@ -129,7 +129,12 @@ impl Forest {
             }
         }
         let roots = (0..count).filter(|&i| !has_parent[i]).collect::<Vec<_>>();
-        raw.forest(&roots)
+        let forest = raw.forest(&roots)?;
+        // A node that no root leads to has a parent, and that one too.
+        if forest.nodes.len() + forest.leaves.len() < count {
+            return Err(OpError::invalid("a tree leads back to its own node"));
+        }
+        Ok(forest)
     }
 
     /// From the attributes of `TreeEnsemble`.

@@ -111,6 +111,11 @@ impl Draft {
         &self.graph.input
     }
 
+    /// Names of the graph's outputs, in order.
+    pub fn outputs(&self) -> impl Iterator<Item = &str> {
+        self.graph.output.iter().map(|o| o.name.as_str())
+    }
+
     /// Whether a value is an output of the graph.
     pub fn is_output(&self, name: &str) -> bool {
         self.graph.output.iter().any(|o| o.name == name)

@@ -16,8 +16,14 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Scales by the value that leads each group.
 pub type Scales = BTreeMap<String, Params>;
 
-/// Rewrites the draft.
-pub fn insert(draft: &mut Draft, plan: &Plan, scales: &Scales, ranges: &Ranges, options: &Options) {
+/// Rewrites the draft. Returns under which name each quantized value can be read, as what its integers stand for.
+pub fn insert(
+    draft: &mut Draft,
+    plan: &Plan,
+    scales: &Scales,
+    ranges: &Ranges,
+    options: &Options,
+) -> BTreeMap<String, String> {
     let uses = draft.uses();
     let kept: BTreeSet<String> = plan.values.iter().filter(|v| uses.kept(v)).cloned().collect();
     let mut writer = Writer {
@@ -70,6 +76,7 @@ pub fn insert(draft: &mut Draft, plan: &Plan, scales: &Scales, ranges: &Ranges, 
         }
     }
     draft.nodes = writer.out;
+    writer.dequantized
 }
 
 struct Writer<'a> {

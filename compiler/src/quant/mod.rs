@@ -12,8 +12,10 @@
 //! Calibration runs the reference interpreter, so equal data gives equal bytes on every machine.
 
 pub mod calibrate;
+mod choice;
 mod draft;
 mod insert;
+pub mod measure;
 mod observe;
 mod opset;
 mod plan;
@@ -25,6 +27,7 @@ mod watch;
 mod weights;
 
 pub use calibrate::{Input, Samples};
+pub use measure::Cost;
 pub use ranges::{Quantization, Ranges};
 pub use scale::{Activations, Method, Params, Range};
 
@@ -81,6 +84,8 @@ pub struct Quantized {
     pub model: ModelProto,
     /// Quantized nodes, in the file's order.
     pub layers: Vec<Layer>,
+    /// By quantized value of the float model: the value of this model that holds what its integers stand for.
+    pub values: BTreeMap<String, String>,
 }
 
 /// A quantized node.
@@ -168,7 +173,8 @@ impl Subject {
         samples: &dyn Samples,
         tick: &(dyn Fn() + Sync),
     ) -> Result<(Ranges, Diagnostics), Diagnostics> {
-        let means = self.means();
+        let corrects = self.options.bias_correction || self.options.method == Method::Auto;
+        let means = if corrects { self.mean_axes() } else { BTreeMap::new() };
         let mut wanted = self.plan.values.clone();
         wanted.extend(means.keys().cloned());
         let watched = Watched::new(&self.draft.to_model(), &wanted, &self.import)?;
@@ -179,22 +185,40 @@ impl Subject {
             wanted.contains(name).then(|| Observed::new(wants))
         };
         let seen = calibrate::observe(&watched, samples, &fresh, tick)?;
-        Ok(self.choose(&seen, samples.count()))
+        let options = match self.options.method {
+            Method::Auto => self.least_loss(&seen, samples)?,
+            _ => self.options.clone(),
+        };
+        Ok((self.choose(&seen, samples.count(), &options), self.warnings(&seen, samples.count(), &options)))
     }
 
-    /// From observations to ranges, and what is to be said about them.
-    fn choose(&self, seen: &BTreeMap<String, Observed>, samples: usize) -> (Ranges, Diagnostics) {
+    /// From observations to ranges, as `options` say.
+    fn choose(&self, seen: &BTreeMap<String, Observed>, samples: usize, options: &Options) -> Ranges {
+        let mut ranges = Ranges::new(&self.sha256, options, samples);
+        for (name, seen) in self.plan.values.iter().filter_map(|n| Some((n, seen.get(n)?))) {
+            let range = scale::range(seen, options.method, options.activations);
+            ranges.values.insert(name.clone(), (range.min, range.max));
+        }
+        let means = if options.bias_correction { self.mean_axes() } else { BTreeMap::new() };
+        for (name, seen) in seen.iter().filter(|(n, _)| means.contains_key(*n)) {
+            if let Some(means) = seen.means() {
+                ranges.means.insert(name.clone(), means);
+            }
+        }
+        ranges
+    }
+
+    /// What is to be said about observations.
+    fn warnings(&self, seen: &BTreeMap<String, Observed>, samples: usize, options: &Options) -> Diagnostics {
         let mut remarks = Diagnostics::new();
-        let mut ranges = Ranges::new(&self.sha256, &self.options, samples);
         if samples < FEW_SAMPLES {
             remarks.push(
                 Diagnostic::warning(Code::FewSamples, format!("only {samples} samples to calibrate with"))
                     .with_help("take 100 to 500 that are like those in use, of every class"),
             );
         }
-        for name in &self.plan.values {
-            let Some(seen) = seen.get(name) else { continue };
-            let range = scale::range(seen, self.options.method, self.options.activations);
+        for (name, seen) in self.plan.values.iter().filter_map(|n| Some((n, seen.get(n)?))) {
+            let range = scale::range(seen, options.method, options.activations);
             if seen.strange > 0 {
                 let message = format!("`{name}` was NaN or infinite {} times", seen.strange);
                 remarks.push(Diagnostic::warning(Code::ConstantRange, message));
@@ -206,11 +230,8 @@ impl Subject {
                         .with_help("calibrate with samples that reach this part of the model"),
                 );
             }
-            let clipped = seen
-                .histogram
-                .as_ref()
-                .filter(|_| seen.peak.is_none())
-                .map_or(0.0, |h| scale::clipped(h, range));
+            let counts = seen.histogram.as_ref().filter(|_| seen.peak.is_none());
+            let clipped = counts.map_or(0.0, |h| scale::clipped(h, range));
             if clipped > MUCH_CLIPPED {
                 let message = format!("{:.1} % of `{name}` lie outside its range", clipped * 100.0);
                 remarks.push(
@@ -218,23 +239,13 @@ impl Subject {
                         .with_help("take a higher `--percentile`, or `--method mse`"),
                 );
             }
-            ranges.values.insert(name.clone(), (range.min, range.max));
         }
-        let means = self.means();
-        for (name, seen) in seen.iter().filter(|(n, _)| means.contains_key(*n)) {
-            if let Some(means) = seen.means() {
-                ranges.means.insert(name.clone(), means);
-            }
-        }
-        (ranges, remarks)
+        remarks
     }
 
     /// Values whose means per channel bias correction needs, with the axis.
-    fn means(&self) -> BTreeMap<String, i64> {
+    fn mean_axes(&self) -> BTreeMap<String, i64> {
         let mut out = BTreeMap::new();
-        if !self.options.bias_correction {
-            return out;
-        }
         for (i, member) in &self.plan.members {
             if let Role::Product { bias: true, depth_axis, .. } = member.role
                 && let Some(x) = self.draft.nodes.get(*i).and_then(|n| n.input.first())
@@ -292,13 +303,13 @@ impl Subject {
         let scales = groups.into_iter().map(|(n, r)| (n, Params::new(r, self.options.activations))).collect();
         let layers = self.layers();
         let mut draft = self.draft.clone();
-        insert::insert(&mut draft, &plan, &scales, ranges, &self.options);
+        let values = insert::insert(&mut draft, &plan, &scales, ranges, &self.options);
         draft.set_producer("edgec", env!("CARGO_PKG_VERSION"));
         draft.set_metadata("edgec.quantization", &self.summary(ranges));
         if let Some(preprocessing) = &ranges.preprocessing {
             draft.set_metadata("edgec.preprocessing", preprocessing);
         }
-        Ok((Quantized { model: draft.finish(), layers }, remarks))
+        Ok((Quantized { model: draft.finish(), layers, values }, remarks))
     }
 
     fn summary(&self, ranges: &Ranges) -> String {
@@ -307,7 +318,7 @@ impl Subject {
             Activations::Symmetric => "int8 symmetric",
         };
         let weights = if self.options.per_tensor { "per tensor" } else { "per channel" };
-        let correction = if self.options.bias_correction { ", biases corrected" } else { "" };
+        let correction = if ranges.bias_correction { ", biases corrected" } else { "" };
         format!(
             "activations {form}, weights int8 {weights}, {} over {} samples{correction}",
             ranges.method, ranges.samples

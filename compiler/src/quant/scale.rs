@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 /// How the range of an activation follows from its histogram.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Method {
+    /// Whichever of the others (and of biases corrected or not) loses least on a part of the samples.
+    Auto,
     /// From the smallest to the largest value seen.
     #[default]
     MinMax,
@@ -19,6 +21,7 @@ pub enum Method {
 impl std::fmt::Display for Method {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Method::Auto => f.write_str("auto"),
             Method::MinMax => f.write_str("min-max"),
             Method::Percentile(share) => write!(f, "percentile {share}"),
             Method::Mse => f.write_str("mse"),

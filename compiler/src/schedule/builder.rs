@@ -20,6 +20,8 @@ pub(super) struct Decisions {
     pub homes: BTreeMap<ValueId, Home>,
     /// Values stored with a rim of zeros.
     pub halos: BTreeMap<ValueId, Halo>,
+    /// Whether a small image whose memory has no rim may be copied into one that has.
+    pub rimmed_copies: bool,
     /// Whether convolutions may be computed by other sums than the direct ones.
     pub reorder_sums: bool,
 }
@@ -318,12 +320,41 @@ impl Builder {
                 return Ok(super::Spatial { operand: place.operand, view, pads: [0; 3] });
             }
             if s.c_stride == 1 || (need.planar && (s.strides[2] == 1 || s.extent[2] == 1)) {
+                if self.decisions.rimmed_copies && halo::pays_to_copy(&place, &s, &need) {
+                    return self.copy_with_rim(graph, v, &place, need, why);
+                }
                 return Ok(super::Spatial { operand: place.operand, view: s, pads: need.pads });
             }
         }
         let view = self.convert(graph, v, place, Some(order), why)?;
         let s = spatial(&view).filter(|s| s.c_stride == 1).ok_or_else(wrong)?;
         Ok(super::Spatial { operand: view.operand, view: s, pads: need.pads })
+    }
+
+    /// Copies an image into memory that has the rim which a reader needs.
+    fn copy_with_rim(
+        &mut self,
+        graph: &Graph,
+        v: ValueId,
+        from: &TensorView,
+        need: SpatialNeed,
+        why: &str,
+    ) -> Result<super::Spatial, OpError> {
+        let name = &graph.value(v).name;
+        let halo = Halo { before: need.pads, after: need.pads_end };
+        let shape = halo.enlarged(&from.shape);
+        let strides = dense_strides(&shape, &from.order());
+        let operand = self.buffer(name, from.dtype, shape.iter().product(), 0);
+        let whole = TensorView { operand, dtype: from.dtype, shape, offset: 0, strides };
+        let interior =
+            TensorView { shape: from.shape.clone(), offset: halo.interior(&whole), ..whole.clone() };
+        let mut nests = halo::rim(&whole, halo)?;
+        nests.extend(nests::copy(from, &interior)?);
+        self.push_note(nests, format!("`{name}` with zeros around for {why}"), whole.memory_shape());
+        let view = spatial(&whole).ok_or_else(|| {
+            OpError::internal(format!("a spatial operand of shape {}", graph.value(v).shape))
+        })?;
+        Ok(super::Spatial { operand, view, pads: [0; 3] })
     }
 
     /// Adds a step that stands for ONNX nodes.

@@ -10,6 +10,9 @@
 //! And all rims together must not make the arena more than a quarter larger than it would be without, or
 //! than the bytes that are alive at once: a value with a rim cannot be written over another.
 //!
+//! A small image of few channels that cannot have a rim, being the model's input, is copied into one
+//! ([`pays_to_copy`]).
+//!
 //! The rim is as wide as its widest reader needs; readers that need less start further inside. Zeros are
 //! written right before the value's producer, once per inference, since other values use the same memory
 //! at other times. Producers write through strides, so every kernel can write into the interior.
@@ -18,13 +21,30 @@ use super::builder::{Decisions, shifted};
 use super::probe;
 use super::view::{TensorView, channels_last, same_layout};
 use super::{SpatialNeed, nests};
-use crate::ir::ValueId;
+use crate::ir::{DType, ValueId};
 use crate::kernel::Nest;
 use crate::kernel::spec::View;
 use crate::ops::{Graph, LayoutRule, OpError};
 
 /// A rim may cost one part in so many of the value's bytes.
 pub(super) const WORTH: usize = 4;
+
+/// Elements of an image up to which a copy with a rim costs less than edges: then its rows are short, and most
+/// tiles of a convolution would meet an edge.
+const SMALL_IMAGE: usize = 32 << 10;
+
+/// Channels up to which an image is small in relation to the work on it.
+const FEW_CHANNELS: usize = 4;
+
+/// Whether a reader that pads gains from a copy of the image with zeros around it.
+pub(super) fn pays_to_copy(image: &TensorView, view: &View, need: &SpatialNeed) -> bool {
+    need.planar
+        && need.fill == Some(0.0)
+        && (need.pads != [0; 3] || need.pads_end != [0; 3])
+        && image.dtype == DType::F32
+        && view.channels <= FEW_CHANNELS
+        && image.elements() <= SMALL_IMAGE
+}
 
 /// Widths of a rim along depth, height and width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -168,7 +188,6 @@ fn widest(graph: &Graph, sums: bool, v: ValueId, readers: &[crate::ir::NodeId]) 
 mod tests {
     use super::super::view::{dense_strides, spatial};
     use super::*;
-    use crate::ir::DType;
     use crate::kernel::{BufferId, Operand};
 
     fn whole(shape: &[usize]) -> TensorView {

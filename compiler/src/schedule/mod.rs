@@ -160,14 +160,12 @@ pub fn lower(graph: &Graph, options: &ScheduleOptions) -> Result<Schedule, Vec<L
     };
     home::choose(graph, &mut decisions);
     let plain = decisions.clone();
-    if options.halo {
-        halo::choose(graph, &mut decisions);
+    if !options.halo {
+        return lower_as(graph, &input_orders, decisions);
     }
-    let rims = !decisions.halos.is_empty();
+    halo::choose(graph, &mut decisions);
+    decisions.rimmed_copies = true;
     let schedule = lower_as(graph, &input_orders, decisions)?;
-    if !rims {
-        return Ok(schedule);
-    }
     let without = lower_as(graph, &input_orders, plain)?;
     let (with, less) =
         (memory::plan(&schedule, &options.memory()), memory::plan(&without, &options.memory()));

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::mem::discriminant;
 
 use edgec_runtime::Level;
 use edgec_runtime::isa::LANES;
@@ -13,7 +14,12 @@ use crate::kernel::Kernel;
 use crate::kernel::spec::View;
 use crate::schedule::Step;
 
-/// Most shapes of a model with code of their own: each costs a tenth of a second or two of building per level.
+/// A kernel family with no more shapes than this has code for each of them, and none that they share: on
+/// MobileNets that is faster and smaller, and takes no longer to build.
+const WHOLE_FAMILY: usize = 24;
+
+/// Most shapes of the larger families with code of their own: each costs a tenth of a second or two of building per
+/// level.
 const MOST_SHAPES: usize = 16;
 
 /// The shapes of one model.
@@ -63,7 +69,7 @@ impl Shapes {
     }
 }
 
-/// The steps whose shapes gain most, all layers of a shape together.
+/// The steps of small families, and of the others those whose shapes gain most, all layers of a shape together.
 fn chosen(steps: &[Step]) -> Vec<bool> {
     let mut shapes: Vec<(&Kernel, u64, Vec<usize>)> = Vec::new();
     for (index, step) in steps.iter().enumerate() {
@@ -76,9 +82,16 @@ fn chosen(steps: &[Step]) -> Vec<bool> {
             None => shapes.push((&step.kernel, gain, vec![index])),
         }
     }
-    shapes.sort_by_key(|(_, gain, _)| std::cmp::Reverse(*gain));
+    let in_family = |kernel: &Kernel| {
+        let family = discriminant(kernel);
+        shapes.iter().filter(|(other, ..)| discriminant(*other) == family).count()
+    };
+    let (whole, mut others): (Vec<_>, Vec<_>) =
+        shapes.iter().partition(|(kernel, ..)| in_family(kernel) <= WHOLE_FAMILY);
+    others.sort_by_key(|(_, gain, _)| std::cmp::Reverse(*gain));
+    others.truncate(MOST_SHAPES);
     let mut own = vec![false; steps.len()];
-    for &index in shapes.iter().take(MOST_SHAPES).flat_map(|(.., layers)| layers) {
+    for &index in whole.iter().chain(&others).flat_map(|(.., layers)| layers) {
         if let Some(own) = own.get_mut(index) {
             *own = true;
         }
@@ -181,5 +194,7 @@ mod tests {
         assert!(own[0] && own[40..140].iter().all(|&own| own));
         assert_eq!(own[1..40].iter().filter(|&&own| own).count(), MOST_SHAPES - 1);
         assert!(own[39] && !own[1] && !own[140]);
+        // As few as these all get their own.
+        assert!(chosen(&steps[..WHOLE_FAMILY]).iter().all(|&own| own));
     }
 }

@@ -11,7 +11,7 @@
 
 use super::super::matching::{input, output};
 use super::super::{FloatStep, Pass, PassCx, PassError, describe};
-use crate::ir::{NodeId, ValueId};
+use crate::ir::{DType, NodeId, ValueId};
 use crate::ops::{Graph, Node, OpKind, children};
 use std::collections::BTreeSet;
 
@@ -138,6 +138,17 @@ fn reason(graph: &Graph, node: &Node) -> String {
         let quantizes = |id: &NodeId| graph.node(*id).is_some_and(|n| matches!(n.op, OpKind::Quantize(_)));
         !readers.is_empty() && readers.iter().all(quantizes)
     };
+    // Behind a DequantizeLinear: what kernels of integers do not take.
+    let integers = |v: &ValueId| {
+        let (_, producer) = graph.producer(*v)?;
+        let x = matches!(producer.op, OpKind::Dequantize(_)).then(|| input(producer, 0))??;
+        let computed = graph.constant(x).is_none();
+        let dtype = graph.value(x).dtype;
+        (computed && !matches!(dtype, DType::U8 | DType::I8)).then(|| (graph.value(x).name.clone(), dtype))
+    };
+    if let Some((name, dtype)) = node.inputs.iter().flatten().find_map(integers) {
+        return format!("its operand `{name}` is {dtype}, integer kernels take 8 bits");
+    }
     if let Some(v) = node.inputs.iter().flatten().find(|v| plain(v)) {
         return format!("its operand `{}` is not quantized in the model", graph.value(*v).name);
     }
