@@ -257,6 +257,26 @@ unsafe fn one_panel<I: Isa, const P: usize, const L: usize, K: Known<DepthwiseSp
     }
 }
 
+/// Does `$row` for each row of taps that lies inside the image: `$x` is the place of its first tap for the tile's first
+/// pixel, in elements from the input's first, `$w` its weights, of a panel of `$width` lanes from `$channel`.
+///
+/// Not a function of a closure: where LLVM leaves a closure out of line, it has none of the level's features, and
+/// each intrinsic in it becomes a call.
+macro_rules! each_row {
+    ($job:expr, $channel:expr, $width:expr, $at:expr, |$x:ident, $w:ident| $row:block) => {{
+        let (spec, at) = ($job.spec, $at);
+        let weights = $job.w.wrapping_add(weights(spec).index($channel, 0));
+        for kd in at.taps[0].0..at.taps[0].1 {
+            for ky in at.taps[1].0..at.taps[1].1 {
+                let (d, h) = (kd * spec.dilation[0], ky * spec.dilation[1]);
+                let $x = at.x + (d * spec.x.strides[0] + h * spec.x.strides[1]) as isize;
+                let $w = weights.wrapping_add((kd * spec.kernel[1] + ky) * spec.kernel[2] * $width);
+                $row
+            }
+        }
+    }};
+}
+
 /// A panel of any channels, by any window.
 ///
 /// # Safety
@@ -270,7 +290,7 @@ unsafe fn any_panel<I: Isa, const P: usize>(isa: I, job: &Job, at: &Tile, channe
     // SAFETY: passed on; a last panel of 8 channels at most is a narrow one.
     unsafe {
         let mut acc = [[isa.zero(); 1]; P];
-        each_row(job, channel, width, at, |x, w| {
+        each_row!(job, channel, width, at, |x, w| {
             taps::<I, P, LANES>(isa, spec, at, &lanes, x, w, width, &mut acc);
         });
         rows(job, channel, lanes.channels).store_from_stack::<I, P, 1>(
@@ -346,21 +366,6 @@ impl Lanes for Gathered<'_> {
     }
 }
 
-/// Calls `row` for each row of taps that lies inside the image: with the place of its first tap for the tile's first
-/// pixel, in elements from the input's first, and its weights, of a panel of `width` lanes from `channel`.
-#[inline(always)]
-fn each_row(job: &Job, channel: usize, width: usize, at: &Tile, mut row: impl FnMut(isize, *const f32)) {
-    let spec = job.spec;
-    let w = job.w.wrapping_add(weights(spec).index(channel, 0));
-    for kd in at.taps[0].0..at.taps[0].1 {
-        for ky in at.taps[1].0..at.taps[1].1 {
-            let (d, h) = (kd * spec.dilation[0], ky * spec.dilation[1]);
-            let x = at.x + (d * spec.x.strides[0] + h * spec.x.strides[1]) as isize;
-            row(x, w.wrapping_add((kd * spec.kernel[1] + ky) * spec.kernel[2] * width));
-        }
-    }
-}
-
 /// Accumulates over the taps inside the image.
 ///
 /// # Safety
@@ -378,7 +383,7 @@ unsafe fn accumulate<I: Isa, const P: usize, const L: usize, K: Known<DepthwiseS
     macro_rules! moving {
         ($($kernel:literal by $stride:literal,)+) => {
             $(if const { may_move(&K::SPEC, $kernel, $stride) } && moves(spec, $kernel, $stride) {
-                each_row(job, channel, L, at, |x, w| {
+                each_row!(job, channel, L, at, |x, w| {
                     // SAFETY: a row of taps inside the image, and its weights.
                     unsafe { columns::<I, P, L, $kernel, $stride>(isa, spec, at, lanes, x, w, &mut acc) }
                 });
@@ -388,7 +393,7 @@ unsafe fn accumulate<I: Isa, const P: usize, const L: usize, K: Known<DepthwiseS
     }
     moving! { 3 by 1, 3 by 2, 5 by 1, 5 by 2, }
     if const { may_move_otherwise(&K::SPEC) } {
-        each_row(job, channel, L, at, |x, w| {
+        each_row!(job, channel, L, at, |x, w| {
             // SAFETY: a row of taps inside the image, and its weights.
             unsafe { taps::<I, P, L>(isa, spec, at, lanes, x, w, L, &mut acc) }
         });
