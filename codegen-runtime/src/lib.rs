@@ -46,7 +46,7 @@ pub use custom::{Attribute, CustomOp, CustomTensor};
 pub use fault::{Fault, RunError};
 pub use isa::{Armv7eM, Detected, Isa, Level, Neon, Scalar, Task, WasmSimd};
 #[cfg(target_arch = "x86_64")]
-pub use isa::{V3, V4};
+pub use isa::{V3, V3Vnni, V4};
 pub use mem::{Arena, Mem, Part, StaticArena};
 pub use operand::{
     Absent, Bf16, Bool, Const, Element, F4E2M1, F8E4M3, F8E4M3Uz, F8E5M2, F8E5M2Uz, F8E8M0, F16, Operand,

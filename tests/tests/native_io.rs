@@ -78,7 +78,7 @@ fn integers_at_the_edges_stand_for_the_same_numbers() {
     let dir = tempfile::tempdir().unwrap();
     let config = Config::new()
         .package("edges")
-        .levels([Level::Scalar, Level::V3])
+        .levels([Level::Scalar, Level::V3, Level::V3Vnni])
         .model(model("native").io(Io::Native))
         .model(model("real"));
     let package = dir.path().join("edges");

@@ -10,6 +10,8 @@ mod portable;
 #[cfg(target_arch = "x86_64")]
 mod v3;
 #[cfg(target_arch = "x86_64")]
+mod v3_bytes;
+#[cfg(target_arch = "x86_64")]
 mod v4;
 #[cfg(target_arch = "x86_64")]
 mod v4_bytes;
@@ -18,7 +20,10 @@ pub(crate) use level::by_level;
 pub use level::{Detected, Level};
 pub use portable::{Armv7eM, Neon, Scalar, WasmSimd};
 #[cfg(target_arch = "x86_64")]
-pub use v3::V3;
+pub use v3::{V3, V3Vnni};
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+pub(crate) use v3_bytes::v3_vnni_by_v4;
 #[cfg(target_arch = "x86_64")]
 pub use v4::V4;
 

@@ -174,7 +174,11 @@ fn operations_agree_with_plain_rust() {
         if let Some(isa) = V3::new() {
             isa.call(Operations);
         }
+        if let Some(isa) = V3Vnni::new() {
+            isa.call(Operations);
+        }
         if let Some(isa) = V4::new() {
+            v3_vnni_by_v4(isa).call(Operations);
             isa.call(Operations);
         }
     }

@@ -1,26 +1,42 @@
 //! x86-64 with AVX2 and FMA: two registers are one panel.
 
 use core::arch::x86_64::*;
+use core::marker::PhantomData;
 
+use super::v3_bytes::{Dpbusd, Maddwd, Products};
 use super::{Detected, Isa, LANES, Level, ROUND_BASE, Task, sealed};
 
 /// Proof that the CPU has AVX2, FMA and F16C.
-#[derive(Debug, Clone, Copy)]
-pub struct V3(());
+pub type V3 = Avx2<Maddwd>;
 
-impl V3 {
+/// Proof that the CPU has AVX-VNNI, and all that [`V3`] has.
+pub type V3Vnni = Avx2<Dpbusd>;
+
+/// Proof that the CPU has AVX2, FMA and F16C, and the instructions of `D` for products of bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Avx2<D>(PhantomData<D>);
+
+impl<D: Products> Avx2<D> {
     /// The token, if the CPU has the level. Asks the CPU.
     pub fn new() -> Option<Self> {
-        Self::of(Detected::of(Level::V3)?)
+        Self::of(Detected::of(D::LEVEL)?)
+    }
+
+    /// The token.
+    ///
+    /// # Safety
+    /// The CPU has the instructions.
+    pub(super) const unsafe fn promised() -> Self {
+        Avx2(PhantomData)
     }
 }
 
-impl sealed::Sealed for V3 {}
+impl<D> sealed::Sealed for Avx2<D> {}
 
 /// Calls an intrinsic that touches no memory.
 macro_rules! op {
     ($($call:tt)*) => {
-        // SAFETY: a `V3` exists, so the CPU has the instructions; no memory is touched.
+        // SAFETY: a token exists, so the CPU has the instructions; no memory is touched.
         unsafe { $($call)* }
     };
 }
@@ -43,7 +59,7 @@ static ONES_THEN_ZEROS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0,
 
 /// Mask of the first `min(n, 8)` lanes.
 #[inline(always)]
-fn first(_isa: V3, n: usize) -> __m256i {
+fn first<D>(_isa: Avx2<D>, n: usize) -> __m256i {
     let skip = 8 - n.min(8);
     // SAFETY: skip ≤ 8, so 8 of the 16 values are left behind it; the token proves AVX.
     unsafe { _mm256_loadu_si256(ONES_THEN_ZEROS.as_ptr().add(skip).cast()) }
@@ -77,31 +93,24 @@ pub(super) unsafe fn max_8(a: __m256) -> f32 {
     }
 }
 
-impl Isa for V3 {
-    const LEVEL: Level = Level::V3;
+impl<D: Products> Isa for Avx2<D> {
+    const LEVEL: Level = D::LEVEL;
     type P = [__m256; 2];
     type N = [__m256i; 2];
     /// All bits of a true lane are set.
     type M = [__m256; 2];
-    /// Bytes 0 and 2, bytes 1 and 3, each widened to 16 bits.
-    type Four = [__m256i; 2];
-    /// The same for lanes 0 to 7 and 8 to 15.
-    type Rows = [[__m256i; 2]; 2];
+    type Four = D::Four;
+    type Rows = D::Rows;
 
     #[inline(always)]
     fn of(detected: Detected) -> Option<Self> {
-        if detected.has(Level::V3) { Some(V3(())) } else { None }
+        // SAFETY: detection has found the level.
+        if detected.has(D::LEVEL) { Some(unsafe { Self::promised() }) } else { None }
     }
 
     #[inline(always)]
     fn call<T: Task>(self, task: T) -> T::Output {
-        #[inline(never)]
-        #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
-        fn v3<T: Task>(isa: V3, task: T) -> T::Output {
-            task.run(isa)
-        }
-        // SAFETY: a `V3` exists, so detection has found every feature named above.
-        unsafe { v3(self, task) }
+        D::call(self, task)
     }
 
     #[inline(always)]
@@ -316,29 +325,16 @@ impl Isa for V3 {
 
     #[inline(always)]
     fn four(self, v: u32) -> Self::Four {
-        let all = op!(_mm256_set1_epi32(v as i32));
-        [op!(_mm256_and_si256(all, _mm256_set1_epi16(0xff))), op!(_mm256_srli_epi16::<8>(all))]
+        D::four(self, v)
     }
     #[inline(always)]
     unsafe fn load_rows(self, p: *const i8) -> Self::Rows {
-        // SAFETY: the caller promises 64 readable values.
-        let halves = unsafe { [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(32).cast())] };
-        halves.map(
-            #[inline(always)]
-            |v| [op!(_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(v))), op!(_mm256_srai_epi16::<8>(v))],
-        )
+        // SAFETY: passed on.
+        unsafe { D::load_rows(self, p) }
     }
     #[inline(always)]
     fn dot(self, x: Self::Four, w: Self::Rows, acc: Self::N) -> Self::N {
-        // Bytes widened to 16 bits, as their products would saturate those.
-        core::array::from_fn(
-            #[inline(always)]
-            |i| {
-                let even = op!(_mm256_madd_epi16(x[0], w[i][0]));
-                let odd = op!(_mm256_madd_epi16(x[1], w[i][1]));
-                op!(_mm256_add_epi32(acc[i], _mm256_add_epi32(even, odd)))
-            },
-        )
+        D::dot(self, x, w, acc)
     }
     #[inline(always)]
     unsafe fn load_u8(self, p: *const u8) -> Self::N {

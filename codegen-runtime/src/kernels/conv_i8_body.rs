@@ -41,7 +41,8 @@ pub(crate) unsafe fn run<I: Isa, K: Known<ConvI8Spec>>(isa: I, job: &Job) {
                     banded::<I, 14, 7, 2, K>(isa, job);
                 }
             },
-            Level::V3 | Level::V3Vnni => banded::<I, 4, 1, 1, K>(isa, job),
+            Level::V3 => banded::<I, 4, 1, 1, K>(isa, job),
+            Level::V3Vnni => banded::<I, 6, 2, 1, K>(isa, job),
             Level::Scalar | Level::Neon | Level::NeonDot | Level::WasmSimd | Level::Armv7eM => {
                 tiles::<I, 2, 1, 1, K, false>(isa, job)
             },

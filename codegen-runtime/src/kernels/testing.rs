@@ -162,6 +162,11 @@ pub(crate) fn each_level(f: &mut impl EachLevel) {
             Some(isa) => f.at(isa),
             None => absent("v3"),
         }
+        match (crate::isa::V3Vnni::new(), crate::isa::V4::new()) {
+            (Some(isa), _) => f.at(isa),
+            (None, Some(v4)) => f.at(crate::isa::v3_vnni_by_v4(v4)),
+            (None, None) => absent("v3-vnni"),
+        }
         match crate::isa::V4::new() {
             Some(isa) => f.at(isa),
             None => absent("v4"),

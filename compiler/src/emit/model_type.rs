@@ -14,7 +14,8 @@ use super::{EmitError, EmitOptions, Level, WeightsAt, format, names};
 fn token(level: Level) -> Option<(Ident, &'static str)> {
     let (token, arch) = match level {
         Level::Scalar => return None,
-        Level::V3 | Level::V3Vnni => ("V3", "x86_64"),
+        Level::V3 => ("V3", "x86_64"),
+        Level::V3Vnni => ("V3Vnni", "x86_64"),
         Level::V4 => ("V4", "x86_64"),
         Level::Neon | Level::NeonDot => ("Neon", "aarch64"),
         Level::WasmSimd => ("WasmSimd", "wasm32"),
