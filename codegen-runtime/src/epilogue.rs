@@ -337,17 +337,16 @@ impl Finish<'_> {
                 let acc = isa.load(self.acc.add(row * self.acc_pitch + c));
                 let mut v = isa.fmadd(acc, scale, bias);
                 let to = self.y.add(y_row + c * self.y_step);
-                if matches!(residual, Residual::None) {
-                    store_strided(isa, to, self.y_step, curve(v), n);
-                    continue;
-                }
-                // As many as output rows; the default is never taken.
-                let start = match self.r_rows.get(row) {
-                    Some(&start) => start,
-                    None => 0,
+                let addend = if matches!(residual, Residual::None) {
+                    isa.zero()
+                } else {
+                    // As many as output rows; the default is never taken.
+                    let start = match self.r_rows.get(row) {
+                        Some(&start) => start,
+                        None => 0,
+                    };
+                    load_strided(isa, self.residual.add(start + c * self.r_step), self.r_step, n)
                 };
-                let from = self.residual.add(start + c * self.r_step);
-                let addend = load_strided(isa, from, self.r_step, n);
                 if matches!(residual, Residual::Before) {
                     v = isa.add(v, addend);
                 }

@@ -3,7 +3,7 @@
 
 use crate::blob::Blob;
 use crate::epilogue::{activate, load_strided, store_strided};
-use crate::isa::{Isa, LANES};
+use crate::isa::{Isa, LANES, Task};
 use crate::kernels::layer::{self, Known, Shape};
 use crate::kernels::spatial::{Window, prove_form, prove_views, safe_lead as spatial_lead};
 use crate::kernels::{Form, hands, in_order, pointer, pointer_mut};
@@ -213,7 +213,26 @@ fn finish<I: Isa>(isa: I, spec: &PoolSpec, taps: &Taps, (acc, numbers): (I::P, I
         PoolKind::Max => isa.select(numbers, acc, isa.splat(f32::NAN)),
         PoolKind::AverageExcludePad | PoolKind::AverageIncludePad => isa.div(acc, isa.splat(taps.divisor)),
     };
-    activate(isa, spec.activation, v, isa.zero())
+    if matches!(spec.activation, Activation::None) {
+        return v;
+    }
+    isa.from_array(isa.call(Activate { activation: spec.activation, v: isa.to_array(v) }))
+}
+
+/// An activation as a function of its own: few pools have one, and all curves in each of the loops above would
+/// be most of what a crate takes to build.
+struct Activate {
+    activation: Activation,
+    v: [f32; LANES],
+}
+
+impl Task for Activate {
+    type Output = [f32; LANES];
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> [f32; LANES] {
+        isa.to_array(activate(isa, self.activation, isa.from_array(self.v), isa.zero()))
+    }
 }
 
 /// `B` whole blocks of neighbouring channels.
