@@ -147,6 +147,7 @@ mod testing;
 pub mod tf_idf;
 pub mod topk;
 pub mod transpose;
+mod tree_branches;
 mod tree_ensemble;
 mod tree_sum;
 mod trees;

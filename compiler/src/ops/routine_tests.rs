@@ -8,9 +8,9 @@ use crate::ir::{DType, Tensor};
 use crate::kernel::{Param, Routine};
 use crate::onnx::Attr;
 use edgec_runtime::num::Number;
-use edgec_runtime::operand::Element;
+use edgec_runtime::operand::{Bool, Element};
 use edgec_runtime::routines::real::Real;
-use edgec_runtime::routines::{deform, det, grid_sample, mel, regions, scatter};
+use edgec_runtime::routines::{deform, det, grid_sample, mel, regions, scatter, trees};
 
 /// A routine over values of a type: what it leaves in the operands that it writes.
 pub(super) fn call(r: &Routine, dtype: DType, reads: &[Vec<f64>], writes: &[Vec<f64>]) -> Vec<Vec<f64>> {
@@ -83,6 +83,31 @@ impl Call<'_> {
                 let mut y = self.writes[0].clone();
                 mel::weights(&self.reads[0], &self.reads[1], &self.reads[2], &mut y, u(0), u(1), u(2));
                 return vec![y];
+            }
+            "trees::join" => {
+                let table = |i: usize| self.ints(i).into_iter().map(|v| v as u32).collect::<Vec<u32>>();
+                let kinds: Vec<u8> = table(3).into_iter().map(|k| k as u8).collect();
+                let mut reached = vec![Bool(0); self.writes[1].len()];
+                trees::join(
+                    &x(0),
+                    &table(1),
+                    &x(2),
+                    &kinds,
+                    &table(4),
+                    &table(5),
+                    &table(6),
+                    &table(7),
+                    &x(8),
+                    first,
+                    &mut reached,
+                    u(0),
+                    u(1),
+                    u(2),
+                    u(3),
+                );
+                if let Some(out) = rest.first_mut() {
+                    *out = reached.iter().map(|b| T::narrow(f64::from(b.0))).collect();
+                }
             }
             "det::det" => det::det(&x(0), first, work, u(0), u(1)),
             "grid_sample::grid_sample" => grid_sample::grid_sample(

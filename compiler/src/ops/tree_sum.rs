@@ -1,7 +1,8 @@
 //! Sums over the trees of an ensemble, for `ai.onnx.ml` operators: see [`super::trees`]. Named by bodies only.
 //!
-//! Trees are tables in the blob, never nested branches: a node of a table takes 8 to 13 bytes, one in code
-//! (load, compare with a literal, branch) 16 and more on every target, and a retrained model changes no line.
+//! Trees are tables in the blob that a routine walks: a node takes 8 to 13 bytes there, and 16 and more (load, compare,
+//! branch) as code. Few nodes become nested branches all the same, where they take less than the routine does:
+//! see [`super::tree_branches`].
 
 use super::composite::INTERNAL;
 use super::typed::{floats, from_bools, from_floats, ints};
@@ -64,47 +65,25 @@ impl Op for TreeSum {
         let x = operand(inputs, 0)?;
         let &[rows, width] = x.shape().dims() else { return Err(OpError::internal("rows of another rank")) };
         let values = floats(x)?;
-        let table = |i: usize| ints(operand(inputs, i)?);
-        let [feature, kind, child, root] = [table(1)?, table(3)?, table(4)?, table(5)?];
-        let [start, target] = [table(6)?, table(7)?];
-        let (split, weight) = (floats(operand(inputs, 2)?)?, floats(operand(inputs, 8)?)?);
-        let nodes = child.len() / 2;
-        let outside = || OpError::internal("a tree leaves its tables");
-        let get = |table: &[i128], i: usize| -> Result<usize, OpError> {
-            table.get(i).and_then(|&v| usize::try_from(v).ok()).ok_or_else(outside)
-        };
+        let tables = Tables::read(self, inputs)?;
+        let nodes = tables.nodes();
         // The operator adds in the type of `x`.
         let round = |v: f64| if x.dtype() == DType::F32 { f64::from(v as f32) } else { v };
         let mut sums = vec![0.0; rows * self.targets];
         let mut reached = vec![false; sums.len()];
         for row in 0..rows {
-            for tree in 0..root.len() {
-                let mut at = get(&root, tree)?;
+            for &root in &tables.root {
+                let mut at = root;
                 for _ in 0..nodes {
                     if at >= nodes {
                         break;
                     }
-                    let v = *values.get(row * width + get(&feature, at)?).ok_or_else(outside)?;
-                    let s = *split.get(at).ok_or_else(outside)?;
-                    let kind = if kind.len() == 1 { get(&kind, 0)? } else { get(&kind, at)? };
-                    let first = match kind & 7 {
-                        0 => v <= s,
-                        1 => v < s,
-                        2 => v >= s,
-                        3 => v > s,
-                        4 => v == s,
-                        _ => v != s,
-                    } || v.is_nan() && kind & 8 != 0;
-                    at = get(&child, 2 * at + usize::from(!first))?;
+                    let node = tables.node(at)?;
+                    let v = *values.get(row * width + node.feature).ok_or_else(outside)?;
+                    at = if node.first(v) { node.holds } else { node.fails };
                 }
-                let leaf = at.checked_sub(nodes).ok_or_else(outside)?;
-                let range = match self.per_leaf {
-                    0 => get(&start, leaf)?..get(&start, leaf + 1)?,
-                    n => leaf * n..(leaf + 1) * n,
-                };
-                for (k, i) in range.enumerate() {
-                    let t = if target.len() == 1 { get(&target, 0)? + k } else { get(&target, i)? };
-                    let w = *weight.get(i).ok_or_else(outside)?;
+                for (t, i) in tables.leaf(at)? {
+                    let w = tables.weight(i)?;
                     let to = row * self.targets + t;
                     let (sum, was) = sums.get_mut(to).zip(reached.get_mut(to)).ok_or_else(outside)?;
                     *sum = match (*was, self.combine) {
@@ -122,6 +101,9 @@ impl Op for TreeSum {
     }
 
     fn lower(&self, cx: &mut LowerCx<'_>) -> Result<(), OpError> {
+        if super::tree_branches::lower(self, cx)? {
+            return Ok(());
+        }
         let width = match cx.input_type(0).map(|(_, s)| s.dims().to_vec()).as_deref() {
             Some(&[_, width]) => width,
             _ => return Err(OpError::internal("rows of another rank")),
@@ -142,5 +124,114 @@ impl Op for TreeSum {
             fallible: false,
         }));
         Ok(())
+    }
+}
+
+/// The tables of an ensemble, decoded.
+#[derive(Debug)]
+pub(super) struct Tables {
+    per_leaf: usize,
+    feature: Vec<usize>,
+    split: Vec<f64>,
+    kind: Vec<usize>,
+    child: Vec<usize>,
+    /// Where each tree starts.
+    pub root: Vec<usize>,
+    start: Vec<usize>,
+    target: Vec<usize>,
+    weight: Vec<f64>,
+}
+
+/// A comparison of an ensemble.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Comparison {
+    /// Column that is read.
+    pub feature: usize,
+    split: f64,
+    /// 0 ≤, 1 <, 2 ≥, 3 >, 4 =, 5 ≠.
+    pub kind: usize,
+    /// NaN goes where the comparison holds.
+    pub nan_first: bool,
+    /// Number of the node, or behind all nodes of the leaf, that follows where it holds.
+    pub holds: usize,
+    /// Likewise where not.
+    pub fails: usize,
+}
+
+impl Comparison {
+    fn first(&self, v: f64) -> bool {
+        let holds = match self.kind {
+            0 => v <= self.split,
+            1 => v < self.split,
+            2 => v >= self.split,
+            3 => v > self.split,
+            4 => v == self.split,
+            _ => v != self.split,
+        };
+        holds || v.is_nan() && self.nan_first
+    }
+}
+
+fn outside() -> OpError {
+    OpError::internal("a tree leaves its tables")
+}
+
+impl Tables {
+    /// From the operands of a [`TreeSum`].
+    pub(super) fn read(op: &TreeSum, inputs: &[Option<&Tensor>]) -> Result<Self, OpError> {
+        let table = |i: usize| -> Result<Vec<usize>, OpError> {
+            let list = ints(operand(inputs, i)?)?;
+            list.into_iter().map(|v| usize::try_from(v).map_err(|_| outside())).collect()
+        };
+        Ok(Tables {
+            per_leaf: op.per_leaf,
+            feature: table(1)?,
+            split: floats(operand(inputs, 2)?)?,
+            kind: table(3)?,
+            child: table(4)?,
+            root: table(5)?,
+            start: table(6)?,
+            target: table(7)?,
+            weight: floats(operand(inputs, 8)?)?,
+        })
+    }
+
+    /// How many comparisons there are.
+    pub(super) fn nodes(&self) -> usize {
+        self.child.len() / 2
+    }
+
+    /// Comparison `i`, which is below [`Tables::nodes`].
+    pub(super) fn node(&self, i: usize) -> Result<Comparison, OpError> {
+        let get = |table: &[usize], i: usize| table.get(i).copied().ok_or_else(outside);
+        let kind = get(&self.kind, if self.kind.len() == 1 { 0 } else { i })?;
+        Ok(Comparison {
+            feature: get(&self.feature, i)?,
+            split: *self.split.get(i).ok_or_else(outside)?,
+            kind: kind & 7,
+            nan_first: kind & 8 != 0,
+            holds: get(&self.child, 2 * i)?,
+            fails: get(&self.child, 2 * i + 1)?,
+        })
+    }
+
+    /// Targets of a leaf and the positions of their weights; `at` counts from the first node on.
+    pub(super) fn leaf(&self, at: usize) -> Result<Vec<(usize, usize)>, OpError> {
+        let get = |table: &[usize], i: usize| table.get(i).copied().ok_or_else(outside);
+        let leaf = at.checked_sub(self.nodes()).ok_or_else(outside)?;
+        let range = match self.per_leaf {
+            0 => get(&self.start, leaf)?..get(&self.start, leaf + 1)?,
+            n => leaf * n..(leaf + 1) * n,
+        };
+        let target = |(k, i)| match self.target.as_slice() {
+            [first] => Ok((first + k, i)),
+            all => Ok((get(all, i)?, i)),
+        };
+        range.enumerate().map(target).collect()
+    }
+
+    /// Weight `i` of all leaves.
+    pub(super) fn weight(&self, i: usize) -> Result<f64, OpError> {
+        self.weight.get(i).copied().ok_or_else(outside)
     }
 }

@@ -112,10 +112,15 @@ pub(super) fn expr(e: &Expr, scope: &Scope<'_>) -> Result<Code, EmitError> {
         Expr::Binary(f, a, b) => binary(*f, &expr(a, scope)?, &expr(b, scope)?),
         Expr::Compare(f, a, b) => compare(*f, &expr(a, scope)?, &expr(b, scope)?),
         Expr::Select(c, a, b) => {
+            let chained = matches!(**b, Expr::Select(..));
             let (c, a, b) = (expr(c, scope)?, expr(a, scope)?, expr(b, scope)?);
             same(&a, &b, "a selection")?;
             let (ct, at, bt) = (&c.text, &a.text, &b.text);
-            Ok(Code::open(quote!(if #ct { #at } else { #bt }), a.dtype))
+            let text = match chained {
+                true => quote!(if #ct { #at } else #bt),
+                false => quote!(if #ct { #at } else { #bt }),
+            };
+            Ok(Code::open(text, a.dtype))
         }
         Expr::Quantize { to, value, zero } => {
             let (value, zero) = (expr(value, scope)?, expr(zero, scope)?);
