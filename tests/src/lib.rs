@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: a folder of generated crates that is built once.
 
 pub mod conformance;
+pub mod random_ops;
 
 use edgec::onnx::text::parse_model;
 use edgec::{Config, ModelConfig};
@@ -92,4 +93,24 @@ pub fn generate(dir: &Path, package: &str, models: &[&str], levels: &[edgec_runt
 pub fn write(path: &Path, text: &str) {
     std::fs::create_dir_all(path.parent().expect("a folder")).expect("folders are made");
     std::fs::write(path, text).expect("the file is written");
+}
+
+/// The compiler in release: the one that `EDGEC` names, or built now.
+pub fn compiler() -> Result<PathBuf, Box<dyn std::error::Error>> {
+    if let Some(given) = std::env::var_os("EDGEC") {
+        return Ok(given.into());
+    }
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["build", "--release", "--quiet", "-p", "edgec"])
+        .current_dir(root())
+        .status()?;
+    if !status.success() {
+        return Err("building edgec failed".into());
+    }
+    // Beside this program, wherever the target folder lies.
+    let own = std::env::current_exe()?;
+    let release = own.parent().and_then(Path::parent).map(|target| target.join("release"));
+    let binary = release.unwrap_or_default().join(format!("edgec{}", std::env::consts::EXE_SUFFIX));
+    if binary.is_file() { Ok(binary) } else { Err(format!("{} is missing", binary.display()).into()) }
 }

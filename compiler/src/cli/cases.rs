@@ -75,6 +75,8 @@ pub struct Ready<'a> {
     pub steps: usize,
     /// Types and shapes of the outputs.
     pub outputs: Vec<(DType, Vec<usize>)>,
+    /// Their names.
+    pub output_names: Vec<String>,
     /// Which of them have extents that the run says.
     lengths: Vec<OutputLength>,
     /// Positions of the file's inputs that are still inputs.
@@ -116,8 +118,9 @@ pub fn prepare<'a>(
     let input_texts = graph.inputs.iter().map(|&v| texts(&graph.value(v).name)).collect();
     let output_texts = graph.outputs.iter().map(|(name, _)| texts(name)).collect();
     let outputs = outputs(&compiled);
+    let output_names = graph.outputs.iter().map(|(name, _)| name.clone()).collect();
     let lengths = compiled.graph.lengths.clone();
-    Ok((Ready { case, steps, outputs, lengths, inputs, input_texts, output_texts }, compiled))
+    Ok((Ready { case, steps, outputs, output_names, lengths, inputs, input_texts, output_texts }, compiled))
 }
 
 impl Ready<'_> {

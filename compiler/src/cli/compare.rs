@@ -71,6 +71,9 @@ pub struct Difference {
     pub first: Option<(usize, f64, f64)>,
     /// Shape or type differ.
     pub mismatch: Option<String>,
+    /// Name of the first output that is out of tolerance.
+    #[serde(skip)]
+    pub output: Option<String>,
 }
 
 impl Difference {
@@ -86,6 +89,7 @@ impl Difference {
         self.wrong += other.wrong;
         self.first = self.first.or(other.first);
         self.mismatch = self.mismatch.take().or(other.mismatch);
+        self.output = self.output.take().or(other.output);
     }
 }
 

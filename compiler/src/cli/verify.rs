@@ -184,7 +184,11 @@ impl Ready<'_> {
                     DType::String => self.as_recorded(i, found),
                     _ => found.clone(),
                 };
-                total.merge(compare(found, expected, self.case.info.tolerance(i, expected.dtype())));
+                let mut one = compare(found, expected, self.case.info.tolerance(i, expected.dtype()));
+                if !one.ok() {
+                    one.output = self.output_names.get(i).cloned();
+                }
+                total.merge(one);
             }
         }
         total
@@ -223,13 +227,12 @@ impl Ready<'_> {
                 if !d.ok() && report.status == Status::Passed {
                     report.status = Status::Failed;
                     (report.failed_at, report.failed_set) = (Some(what), Some(set.name.clone()));
+                    let place =
+                        format!("{what}, {}, output `{}`", set.name, d.output.as_deref().unwrap_or_default());
                     report.message = match (&d.mismatch, d.first) {
-                        (Some(m), _) => format!("{what}, {}: {m}", set.name),
+                        (Some(m), _) => format!("{place}: {m}"),
                         (None, Some((i, a, b))) => {
-                            format!(
-                                "{what}, {}: {} elements differ, first at {i}: {a} instead of {b}",
-                                set.name, d.wrong
-                            )
+                            format!("{place}: {} elements differ, first at {i}: {a} instead of {b}", d.wrong)
                         }
                         (None, None) => String::new(),
                     };

@@ -66,4 +66,15 @@ mod tests {
         assert_eq!(of("Compress", &[false, true, false, false, true]).unwrap()[0], f32s(&[2], &[2., 5.]));
         assert!(of("Compress <axis = 1>", &[true, true, true]).is_err());
     }
+
+    #[test]
+    fn a_known_condition_leaves_its_slices() {
+        let model = "<ir_version: 10, opset_import: [\"\": 17]>
+            g (float[3, 1] x) => (y) <bool[3] c = {1, 0, 1}> { y = Compress <axis = 0> (x, c) }";
+        let model = crate::onnx::text::parse_model(model).unwrap();
+        let none = crate::onnx::ExternalData::none();
+        let graph = crate::frontend::load_model(&model, &none, &Default::default()).unwrap().graph;
+        let y = crate::interp::run(&graph, &[f32s(&[3, 1], &[1., 2., 3.])]).unwrap();
+        assert_eq!(y, [f32s(&[2, 1], &[1., 3.])]);
+    }
 }

@@ -16,7 +16,7 @@
 use edgec_tests::conformance::{
     Case, Exclusions, Judgement, Outcome, by_operator, cases, exclusions, judge, page, summary,
 };
-use edgec_tests::root;
+use edgec_tests::{compiler, root};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -142,25 +142,6 @@ fn export(dir: &Path) -> Result<PathBuf, Box<dyn Error>> {
     let status =
         Command::new("python3").arg(script).arg(dir).status().map_err(|e| format!("python3: {e}"))?;
     if status.success() { Ok(dir.to_owned()) } else { Err(format!("exporting the suite: {status}").into()) }
-}
-
-fn compiler() -> Result<PathBuf, Box<dyn Error>> {
-    if let Some(given) = std::env::var_os("EDGEC") {
-        return Ok(given.into());
-    }
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .args(["build", "--release", "--quiet", "-p", "edgec"])
-        .current_dir(root())
-        .status()?;
-    if !status.success() {
-        return Err("building edgec failed".into());
-    }
-    // Beside this program, wherever the target folder lies.
-    let own = std::env::current_exe()?;
-    let release = own.parent().and_then(Path::parent).map(|target| target.join("release"));
-    let binary = release.unwrap_or_default().join(format!("edgec{}", std::env::consts::EXE_SUFFIX));
-    if binary.is_file() { Ok(binary) } else { Err(format!("{} is missing", binary.display()).into()) }
 }
 
 /// From the report of `edgec verify --json`.
