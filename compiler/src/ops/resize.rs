@@ -75,7 +75,7 @@ impl OnnxOp for Resize {
                 Form::One
             };
             let mode = match mode {
-                "nearest" => Mode::Nearest(Rounding::Floor),
+                "nearest" => Mode::Nearest(Rounding::ByScale),
                 "linear" | "bilinear" => Mode::Linear { antialias: false },
                 other => return Err(unknown("mode", other)),
             };
@@ -372,6 +372,23 @@ mod tests {
         assert_eq!(resize(&[], 13, &x, &[None, Some(&scales)]).unwrap(), want);
         let op = import("Upsample", 7, &[("scales", Attr::Floats(vec![1., 1., 2., 3.]))], 1, 1).unwrap();
         assert_eq!(run(&op, &[Some(&x)], 1).unwrap(), [want]);
+    }
+
+    #[test]
+    fn before_opset_11_the_nearest_is_behind_where_an_axis_shrinks() {
+        // Of ONNX 1.5's own test.
+        let x = f32s(&[1, 1, 2, 4], &[1., 2., 3., 4., 5., 6., 7., 8.]);
+        let scales = f32s(&[4], &[1., 1., 0.6, 0.6]);
+        assert_eq!(resize(&[], 10, &x, &[Some(&scales)]).unwrap(), f32s(&[1, 1, 1, 2], &[1., 3.]));
+    }
+
+    #[test]
+    fn half_a_pixel_moves_only_axes_that_are_resized() {
+        let x = f32s(&[2, 1, 1, 2], &[1., 2., 5., 6.]);
+        let attrs =
+            [("mode", text("linear")), ("coordinate_transformation_mode", text("tf_half_pixel_for_nn"))];
+        let y = resize(&attrs, 11, &x, &[None, Some(&f32s(&[4], &[1., 1., 1., 2.]))]).unwrap();
+        assert_eq!(y, f32s(&[2, 1, 1, 4], &[1.25, 1.75, 2., 2., 5.25, 5.75, 6., 6.]));
     }
 
     #[test]

@@ -19,6 +19,9 @@ pub enum Coordinates {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)] // ONNX's names
 pub enum Rounding {
+    /// What operators before opset 11 do, which have no such attribute: up where an axis shrinks, down where it
+    /// grows. Their texts don't say so; their tests and ONNX Runtime do.
+    ByScale,
     RoundPreferFloor,
     RoundPreferCeil,
     Floor,
@@ -97,6 +100,7 @@ impl Axis {
         // The extent before it was rounded to whole elements.
         let resized = r(scale * input);
         let half_pixel = r(r(r(x + 0.5) / scale) - 0.5);
+        let same = scale == 1.0 && self.input == self.output;
         let position = match coordinates {
             Coordinates::HalfPixel => half_pixel,
             Coordinates::HalfPixelSymmetric => {
@@ -108,6 +112,8 @@ impl Axis {
             Coordinates::AlignCorners if resized == 1.0 => 0.0,
             Coordinates::AlignCorners => r(r(x * r(input - 1.0)) / r(resized - 1.0)),
             Coordinates::Asymmetric => r(x / scale),
+            // Half a pixel to the right on every axis; those that are not resized stay, as in ONNX Runtime.
+            Coordinates::TfHalfPixelForNn if same => x,
             Coordinates::TfHalfPixelForNn => r(r(x + 0.5) / scale),
             Coordinates::TfCropAndResize => {
                 let (start, end) = (f64::from(self.roi.0), f64::from(self.roi.1));
@@ -180,6 +186,7 @@ fn neighbours(mode: Mode, ratio: f64, scale: f64) -> (i64, Vec<f64>) {
             let up = match rounding {
                 Rounding::RoundPreferFloor => ratio > 0.5,
                 Rounding::RoundPreferCeil => ratio >= 0.5,
+                Rounding::ByScale => scale < 1.0 && ratio > 0.0,
                 Rounding::Floor => false,
                 Rounding::Ceil => ratio > 0.0,
             };
