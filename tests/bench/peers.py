@@ -24,13 +24,15 @@ def sample(shape, dtype, index=0):
     return rng.uniform(-1, 1, shape).astype(dtype)
 
 
-def ort_session(model):
+def ort_session(model, optimized=True):
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    if not optimized:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
