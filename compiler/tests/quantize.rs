@@ -119,3 +119,36 @@ fn a_build_quantizes_by_data_or_by_ranges() {
     refused(&["--quantize", "int8", "--ranges", "r.json", "--method", "mse"], "says itself");
     assert!(!dir.path().join("no").exists());
 }
+
+/// The digits of the fixture as image files, and what the float input is made of them with.
+#[test]
+fn images_calibrate_like_the_arrays_they_show() {
+    let (dir, fixture) = (tempfile::tempdir().unwrap(), fixture("digits"));
+    let model = fixture.join("model.onnx");
+    let model = model.to_str().unwrap();
+    let x = npy(&fixture.join("samples/calib_x.npy"));
+    let graph = load(Path::new(model), &Options::default()).unwrap().graph;
+    let shape = graph.value(graph.inputs[0]).shape.to_vec();
+    let (h, w) = (shape[shape.len() - 2] as u32, shape[shape.len() - 1] as u32);
+    let values = x.as_slice::<f32>().unwrap();
+    let (low, high) = values.iter().fold((f32::MAX, f32::MIN), |(l, h), &v| (l.min(v), h.max(v)));
+    let photos = dir.path().join("photos");
+    std::fs::create_dir(&photos).unwrap();
+    for (i, image) in values.chunks_exact((h * w) as usize).take(60).enumerate() {
+        let bytes = image.iter().map(|v| ((v - low) / (high - low) * 255.0).round() as u8).collect();
+        let image = image::GrayImage::from_raw(w, h, bytes).unwrap();
+        image.save(photos.join(format!("{i:03}.png"))).unwrap();
+    }
+    let (white, mean) = ((high - low).to_string(), (-low).to_string());
+    let arguments = ["quantize", model, "--calibrate", "photos", "--ranges", "r.json", "-o", "int8.onnx"];
+    let how = ["--method", "min-max", "--color", "gray", "--white", &white, "--mean", &mean];
+    succeed(dir.path(), &[&arguments[..], &how].concat());
+    let ranges: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(dir.path().join("r.json")).unwrap()).unwrap();
+    assert!(ranges["preprocessing"].as_str().unwrap().starts_with("--color gray --white"));
+    assert_eq!(ranges["samples"], 60);
+    let accuracy = [Path::new(model), &dir.path().join("int8.onnx")].map(|m| accuracy(m, &fixture, 150));
+    assert!(accuracy[1] >= accuracy[0] - 0.0201, "{accuracy:?}");
+    let bytes = std::fs::read(dir.path().join("int8.onnx")).unwrap();
+    assert!(String::from_utf8_lossy(&bytes).contains("edgec.preprocessing"));
+}

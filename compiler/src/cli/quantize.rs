@@ -3,7 +3,7 @@
 use super::args::ModelArgs;
 use super::progress::Progress;
 use super::remark;
-use super::samples::Data;
+use super::samples::{Data, PrepareArgs};
 use crate::config::{ModelConfig, Source};
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::frontend;
@@ -26,7 +26,8 @@ pub struct QuantizeArgs {
     /// The quantized model
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
-    /// Samples to calibrate with: a .npy of stacked samples, or a folder of .npy files or of set_<i>/input_<k>.npy
+    /// Samples to calibrate with: a .npy of stacked samples, a .npz, or a folder of .npy, JPEG, PNG or WAV files or of
+    /// set_<i>/input_<k>.npy
     #[arg(long, value_name = "[INPUT=]DATA")]
     pub calibrate: Vec<String>,
     /// File of ranges: written when calibrating, else read
@@ -64,6 +65,9 @@ pub struct MethodArgs {
     /// Node that stays in float, by its name or that of its result
     #[arg(long, value_name = "NODE")]
     pub keep_float: Vec<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub prepare: PrepareArgs,
 }
 
 /// Shapes and settings to calibrate with; the quantized model keeps its open dimensions.
@@ -113,6 +117,7 @@ impl Default for MethodArgs {
             per_tensor: false,
             bias_correction: false,
             keep_float: Vec::new(),
+            prepare: PrepareArgs::default(),
         }
     }
 }
@@ -167,7 +172,7 @@ pub fn quantize(args: &QuantizeArgs) -> Result<(), Diagnostics> {
         }
         (data, keep) => {
             let subject = subject(file, &model, args.how.options()?)?;
-            let (ranges, data) = calibrated(&subject, &model, data, keep.as_deref())?;
+            let (ranges, data) = calibrated(&subject, &model, data, &args.how.prepare, keep.as_deref())?;
             (subject, ranges, Some(data))
         }
     };
@@ -269,7 +274,7 @@ pub fn settle(
         Source::Bytes { bytes, .. } => frontend::ModelFile::from_bytes(bytes)?,
     };
     let subject = subject(file, model, how.options()?)?;
-    let (ranges, _) = calibrated(&subject, model, calibrate, keep)?;
+    let (ranges, _) = calibrated(&subject, model, calibrate, &how.prepare, keep)?;
     Ok(match keep {
         Some(path) => Quantization::File(path.to_owned()),
         None => Quantization::Found(Box::new(ranges)),
@@ -307,6 +312,7 @@ fn calibrated(
     subject: &Subject,
     model: &ModelConfig,
     data: &[String],
+    prepare: &PrepareArgs,
     keep: Option<&Path>,
 ) -> Result<(Ranges, Data), Diagnostics> {
     if data.is_empty() {
@@ -314,9 +320,10 @@ fn calibrated(
             .with_help("give samples with `--calibrate DATA`, or ranges found before with `--ranges FILE`")
             .into());
     }
-    let data = Data::open(data, subject.inputs(), &pipeline::input_names(model)?)?;
+    let data = Data::open(data, prepare, subject.inputs(), &pipeline::input_names(model)?)?;
     let progress = Progress::count("calibrating", data.count());
-    let (ranges, remarks) = subject.calibrate(&data, &|| progress.step())?;
+    let (mut ranges, remarks) = subject.calibrate(&data, &|| progress.step())?;
+    ranges.preprocessing = prepare.text();
     drop(progress);
     remark(&remarks);
     if let Some(path) = keep {

@@ -1,7 +1,14 @@
 //! Data to calibrate and measure with, from the command line: `[INPUT=]PATH`, once for each input.
 //!
-//! A path is a `.npy` of one sample or of many (stacked along the first axis), a folder in the ONNX test layout, or
-//! a folder of `.npy` files, one sample each.
+//! A path is a `.npy` of one sample or of many (stacked along the first axis), a `.npz` of such arrays by the inputs' names,
+//! a folder in the ONNX test layout, an image (JPEG, PNG), a sound (WAV), or a folder of files of one of these kinds.
+
+mod image;
+mod npz;
+mod prepare;
+mod sound;
+
+pub use prepare::PrepareArgs;
 
 use super::data::{read_tensor, sample_sets};
 use crate::diag::{Code, Diagnostic, Diagnostics};
@@ -21,8 +28,29 @@ enum Feed {
     Rows { input: Input, bytes: Vec<u8>, count: usize },
     /// One file a sample.
     Files { input: Input, paths: Vec<PathBuf> },
+    /// One image a sample.
+    Pictures { images: image::Images, paths: Vec<PathBuf> },
     /// Tensors in memory.
     Tensors(Vec<Tensor>),
+}
+
+/// What a file of samples is, by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Tensor,
+    Image,
+    Sound,
+}
+
+impl Kind {
+    fn of(path: &Path) -> Option<Kind> {
+        let tensor = path.extension().is_some_and(|e| e == "npy" || e == "pb");
+        match tensor {
+            true => Some(Kind::Tensor),
+            false if image::is_image(path) => Some(Kind::Image),
+            false => sound::is_sound(path).then_some(Kind::Sound),
+        }
+    }
 }
 
 fn bad(message: impl Into<String>) -> Diagnostic {
@@ -73,28 +101,64 @@ impl Feed {
         Ok(Feed::Rows { input: input.clone(), bytes: tensor_.to_le_bytes(), count: tensor.len() / per })
     }
 
-    fn open(path: &Path, input: &Input) -> Result<Feed, Diagnostic> {
-        if path.is_dir() {
-            let mut paths: Vec<PathBuf> = std::fs::read_dir(path)
-                .map_err(|e| Diagnostic::error(Code::Io, format!("`{}`: {e}", path.display())))?
-                .filter_map(Result::ok)
-                .map(|e| e.path())
-                .filter(|p| p.extension().is_some_and(|e| e == "npy" || e == "pb"))
-                .collect();
-            paths.sort();
-            if paths.is_empty() {
-                return Err(bad(format!("`{}` holds no samples", path.display()))
-                    .with_help("put .npy files there, or set_0/input_0.npy and so on"));
+    fn open(path: &Path, input: &Input, prepare: &PrepareArgs) -> Result<Feed, Diagnostic> {
+        if !path.is_dir() {
+            if image::is_image(path) || sound::is_sound(path) {
+                return Feed::files(vec![path.to_owned()], input, prepare);
             }
-            return Ok(Feed::Files { input: input.clone(), paths });
+            if npz::is_npz(path) {
+                let arrays = npz::read(path)?;
+                let named = arrays.iter().find(|(name, _)| *name == input.name);
+                let only = if let [one] = arrays.as_slice() { Some(one) } else { None };
+                let (_, tensor) = named.or(only).ok_or_else(|| {
+                    let names: Vec<&str> = arrays.iter().map(|(name, _)| name.as_str()).collect();
+                    bad(format!("`{}`: no array `{}` among {}", path.display(), input.name, names.join(", ")))
+                })?;
+                return Feed::stacked(path, tensor, input);
+            }
+            return Feed::stacked(path, &read_tensor(path)?, input);
         }
-        Feed::stacked(path, &read_tensor(path)?, input)
+        let mut paths: Vec<PathBuf> = std::fs::read_dir(path)
+            .map_err(|e| Diagnostic::error(Code::Io, format!("`{}`: {e}", path.display())))?
+            .filter_map(Result::ok)
+            .map(|e| e.path())
+            .filter(|p| Kind::of(p).is_some())
+            .collect();
+        paths.sort();
+        if paths.is_empty() {
+            return Err(bad(format!("`{}` holds no samples", path.display()))
+                .with_help("put .npy, .jpg, .png or .wav files there, or set_0/input_0.npy and so on"));
+        }
+        let kind = paths.first().and_then(|p| Kind::of(p));
+        if let Some(other) = paths.iter().find(|p| Kind::of(p) != kind) {
+            return Err(bad(format!(
+                "`{}` holds files of several kinds: {}",
+                path.display(),
+                other.display()
+            )));
+        }
+        Feed::files(paths, input, prepare)
+    }
+
+    /// Files of one kind, one at least.
+    fn files(paths: Vec<PathBuf>, input: &Input, prepare: &PrepareArgs) -> Result<Feed, Diagnostic> {
+        Ok(match paths.first().and_then(|p| Kind::of(p)) {
+            Some(Kind::Image) => Feed::Pictures { images: image::Images::new(input, prepare)?, paths },
+            Some(Kind::Sound) => {
+                let mut frames = Vec::new();
+                for path in &paths {
+                    frames.extend(sound::frames(path, input)?);
+                }
+                Feed::Tensors(frames)
+            }
+            _ => Feed::Files { input: input.clone(), paths },
+        })
     }
 
     fn count(&self) -> usize {
         match self {
             Feed::Rows { count, .. } => *count,
-            Feed::Files { paths, .. } => paths.len(),
+            Feed::Files { paths, .. } | Feed::Pictures { paths, .. } => paths.len(),
             Feed::Tensors(tensors) => tensors.len(),
         }
     }
@@ -117,15 +181,21 @@ impl Feed {
                 let one = one.and_then(|t| t.reshaped(input.shape.clone()).ok());
                 one.ok_or_else(|| mismatch(path, &tensor, input))
             }
+            Feed::Pictures { images, paths } => images.read(paths.get(i).ok_or_else(lost)?),
             Feed::Tensors(tensors) => tensors.get(i).cloned().ok_or_else(lost),
         }
     }
 }
 
 impl Data {
-    /// Opens what the options name, for these inputs. `file_inputs` are the names of all inputs of the file, bound
+    /// Opens what the options name, for these inputs; `prepare` says how images become such. `file_inputs` are the names of all inputs of the file, bound
     /// ones included: positions in the ONNX test layout count them.
-    pub fn open(options: &[String], inputs: &[Input], file_inputs: &[String]) -> Result<Data, Diagnostics> {
+    pub fn open(
+        options: &[String],
+        prepare: &PrepareArgs,
+        inputs: &[Input],
+        file_inputs: &[String],
+    ) -> Result<Data, Diagnostics> {
         if let [only] = options
             && Path::new(only).is_dir()
         {
@@ -133,6 +203,14 @@ impl Data {
             if !sets.is_empty() {
                 return Data::from_sets(Path::new(only), &sets, inputs, file_inputs);
             }
+        }
+        // An archive without an input's name before it holds arrays for all.
+        if let [only] = options
+            && npz::is_npz(Path::new(only))
+            && inputs.len() > 1
+        {
+            let all = inputs.iter().map(|input| Feed::open(Path::new(only), input, prepare));
+            return Data::new(all.collect::<Result<_, _>>()?);
         }
         let mut feeds: Vec<Option<Feed>> = inputs.iter().map(|_| None).collect();
         let mut next = 0;
@@ -147,7 +225,7 @@ impl Data {
                     bad(format!("`--calibrate {option}`: the model has {} inputs", inputs.len())).into()
                 );
             };
-            *slot = Some(Feed::open(path, input)?);
+            *slot = Some(Feed::open(path, input, prepare)?);
             next = at + 1;
         }
         let mut all = Vec::with_capacity(inputs.len());
