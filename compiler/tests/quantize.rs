@@ -152,3 +152,24 @@ fn images_calibrate_like_the_arrays_they_show() {
     let bytes = std::fs::read(dir.path().join("int8.onnx")).unwrap();
     assert!(String::from_utf8_lossy(&bytes).contains("edgec.preprocessing"));
 }
+
+#[test]
+fn labels_say_how_often_both_models_are_right() {
+    let (dir, fixture) = (tempfile::tempdir().unwrap(), fixture("motion"));
+    let path = |name: &str| fixture.join(name).to_str().unwrap().to_owned();
+    let (model, calibrate) = (path("model.onnx"), path("samples/calib_x.npy"));
+    let (x, y) = (path("samples/test_x.npy"), path("samples/test_y.npy"));
+    let arguments = ["quantize", &model, "--calibrate", &calibrate, "-o", "int8.onnx"];
+    let text = succeed(dir.path(), &[&arguments[..], &["--evaluate", &x, "--labels", &y, "--json"]].concat());
+    let json: serde_json::Value = serde_json::from_str(&text[..=text.rfind('}').unwrap()]).unwrap();
+    let said = &json["accuracy"];
+    let samples = said["samples"].as_u64().unwrap() as usize;
+    let expected = accuracy(Path::new(&model), &fixture, samples);
+    assert_eq!(said["float"].as_f64().unwrap(), expected);
+    assert_eq!(
+        said["quantized"].as_f64().unwrap(),
+        accuracy(&dir.path().join("int8.onnx"), &fixture, samples)
+    );
+    let wrong = edgec(dir.path(), &[&arguments[..], &["--labels", &y]].concat());
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("labels for"), "{wrong:?}");
+}

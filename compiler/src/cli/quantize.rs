@@ -8,6 +8,7 @@ use crate::config::{ModelConfig, Source};
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::frontend;
 use crate::pipeline;
+use crate::quant::accuracy::Accuracy;
 use crate::quant::measure::{Cost, LayerCost};
 use crate::quant::{self, Activations, Method, Quantization, Quantized, Ranges, Samples, Subject};
 use clap::{Args, ValueEnum};
@@ -30,6 +31,12 @@ pub struct QuantizeArgs {
     /// set_<i>/input_<k>.npy
     #[arg(long, value_name = "[INPUT=]DATA")]
     pub calibrate: Vec<String>,
+    /// Samples to measure with instead of those of `--calibrate`
+    #[arg(long, value_name = "[INPUT=]DATA")]
+    pub evaluate: Vec<String>,
+    /// A .npy of integers, the class of each sample that is measured with: says how often both models are right
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
     /// File of ranges: written when calibrating, else read
     #[arg(long, value_name = "FILE")]
     pub ranges: Option<PathBuf>,
@@ -180,6 +187,22 @@ pub fn quantize(args: &QuantizeArgs) -> Result<(), Diagnostics> {
     remark(&remarks);
     let bytes = quantized.model.encode_to_vec();
     write(&args.output, &bytes)?;
+    let data = match args.evaluate.as_slice() {
+        [] => data,
+        other => {
+            let names = pipeline::input_names(&model)?;
+            Some(Data::open(other, &args.how.prepare, subject.inputs(), &names)?)
+        }
+    };
+    let accuracy = match (&args.labels, &data) {
+        (None, _) => None,
+        (Some(path), Some(data)) => Some(accuracy(&subject, &quantized, data, path)?),
+        (Some(_), None) => {
+            return Err(Diagnostic::error(Code::BadOption, "`--labels` belongs to samples")
+                .with_help("name them with `--evaluate DATA`")
+                .into());
+        }
+    };
     let cost = data.map(|data| cost(&subject, &quantized, &data)).transpose()?;
     let summary = Summary {
         method: &ranges.method,
@@ -188,6 +211,7 @@ pub fn quantize(args: &QuantizeArgs) -> Result<(), Diagnostics> {
         bytes_before: std::fs::metadata(&args.file).map_or(0, |m| m.len()),
         bytes_after: bytes.len() as u64,
         quantized_layers: quantized.layers.len(),
+        accuracy,
         cost,
     };
     if args.json {
@@ -207,6 +231,8 @@ struct Summary<'a> {
     bytes_before: u64,
     bytes_after: u64,
     quantized_layers: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accuracy: Option<Accuracy>,
     #[serde(flatten)]
     cost: Option<Cost>,
 }
@@ -225,6 +251,15 @@ impl Summary<'_> {
         );
         let biases = if self.bias_correction { ", biases corrected" } else { "" };
         out.push_str(&format!("ranges: {}{biases}, from {} samples\n", self.method, self.calibrated));
+        if let Some(a) = &self.accuracy {
+            out.push_str(&format!(
+                "accuracy: {:.2} % instead of {:.2} %, on {} samples; both say the same for {:.2} %\n",
+                a.quantized * 100.0,
+                a.float * 100.0,
+                a.samples,
+                a.agreement * 100.0
+            ));
+        }
         let Some(cost) = &self.cost else { return out };
         out.push_str(&format!("against the float model, on {} samples:\n", cost.samples));
         for o in &cost.outputs {
@@ -246,6 +281,23 @@ impl Summary<'_> {
         }
         out
     }
+}
+
+/// How often both models name the classes that a file holds.
+fn accuracy(
+    subject: &Subject,
+    quantized: &Quantized,
+    data: &Data,
+    path: &Path,
+) -> Result<Accuracy, Diagnostics> {
+    let tensor = super::data::read_tensor(path)?;
+    let labels = tensor.to_i64_vec().filter(|_| tensor.dtype().is_int()).ok_or_else(|| {
+        let message =
+            format!("`{}`: {}{}, labels are integers", path.display(), tensor.dtype(), tensor.shape());
+        Diagnostic::error(Code::TensorData, message)
+    })?;
+    let progress = Progress::count("comparing with labels", data.count());
+    subject.accuracy(quantized, data, &labels, &|| progress.step())
 }
 
 /// Measures on a part of the samples.

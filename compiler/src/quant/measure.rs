@@ -125,7 +125,7 @@ impl Tally {
 }
 
 /// Position of the first of the largest elements.
-fn largest(row: &[f32]) -> Option<usize> {
+pub(super) fn largest(row: &[f32]) -> Option<usize> {
     let mut best: Option<(usize, f32)> = None;
     for (i, &v) in row.iter().enumerate() {
         if best.is_none_or(|(_, b)| v > b) {

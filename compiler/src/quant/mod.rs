@@ -11,6 +11,7 @@
 //! the backend then makes integer kernels of is no matter here: the result means the same to every runtime.
 //! Calibration runs the reference interpreter, so equal data gives equal bytes on every machine.
 
+pub mod accuracy;
 pub mod calibrate;
 mod choice;
 mod draft;
