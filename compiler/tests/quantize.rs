@@ -173,3 +173,21 @@ fn labels_say_how_often_both_models_are_right() {
     let wrong = edgec(dir.path(), &[&arguments[..], &["--labels", &y]].concat());
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("labels for"), "{wrong:?}");
 }
+
+#[test]
+fn layers_are_ranked_by_what_each_costs_alone() {
+    let (dir, fixture) = (tempfile::tempdir().unwrap(), fixture("motion"));
+    let path = |name: &str| fixture.join(name).to_str().unwrap().to_owned();
+    let (model, calibrate) = (path("model.onnx"), path("samples/calib_x.npy"));
+    let arguments =
+        ["quantize", &model, "--calibrate", &calibrate, "-o", "int8.onnx", "--sensitivity", "--json"];
+    let text = succeed(dir.path(), &arguments);
+    let json: serde_json::Value = serde_json::from_str(&text[..=text.rfind('}').unwrap()]).unwrap();
+    let ranked = json["sensitivity"].as_array().unwrap();
+    assert_eq!(ranked.len() as u64, json["quantized_layers"].as_u64().unwrap());
+    let db: Vec<f64> = ranked.iter().map(|l| l["sqnr_db"].as_f64().unwrap()).collect();
+    assert!(db.is_sorted(), "{db:?}");
+    // All layers together are noisier than the noisiest one, and no layer is free of noise that is not a copy.
+    let all = json["outputs"][0]["sqnr_db"].as_f64().unwrap();
+    assert!(db[0] > all - 3.0 && db[0] < 100.0, "{} against {all} together", db[0]);
+}

@@ -10,6 +10,7 @@ use crate::frontend;
 use crate::pipeline;
 use crate::quant::accuracy::Accuracy;
 use crate::quant::measure::{Cost, LayerCost};
+use crate::quant::sensitivity::Sensitivity;
 use crate::quant::{self, Activations, Method, Quantization, Quantized, Ranges, Samples, Subject};
 use clap::{Args, ValueEnum};
 use prost::Message;
@@ -37,6 +38,9 @@ pub struct QuantizeArgs {
     /// A .npy of integers, the class of each sample that is measured with: says how often both models are right
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
+    /// Rank layers by what each costs when it alone is quantized
+    #[arg(long)]
+    pub sensitivity: bool,
     /// File of ranges: written when calibrating, else read
     #[arg(long, value_name = "FILE")]
     pub ranges: Option<PathBuf>,
@@ -203,6 +207,18 @@ pub fn quantize(args: &QuantizeArgs) -> Result<(), Diagnostics> {
                 .into());
         }
     };
+    let sensitivity = match (args.sensitivity, &data) {
+        (false, _) => None,
+        (true, Some(data)) => {
+            let progress = Progress::count("ranking layers", subject.layer_count());
+            Some(subject.sensitivity(&ranges, data, &|| progress.step())?)
+        }
+        (true, None) => {
+            return Err(Diagnostic::error(Code::BadOption, "`--sensitivity` is measured on samples")
+                .with_help("name them with `--evaluate DATA`")
+                .into());
+        }
+    };
     let cost = data.map(|data| cost(&subject, &quantized, &data)).transpose()?;
     let summary = Summary {
         method: &ranges.method,
@@ -212,6 +228,7 @@ pub fn quantize(args: &QuantizeArgs) -> Result<(), Diagnostics> {
         bytes_after: bytes.len() as u64,
         quantized_layers: quantized.layers.len(),
         accuracy,
+        sensitivity,
         cost,
     };
     if args.json {
@@ -233,6 +250,8 @@ struct Summary<'a> {
     quantized_layers: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     accuracy: Option<Accuracy>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sensitivity: Option<Vec<Sensitivity>>,
     #[serde(flatten)]
     cost: Option<Cost>,
 }
@@ -259,6 +278,12 @@ impl Summary<'_> {
                 a.samples,
                 a.agreement * 100.0
             ));
+        }
+        if let Some(ranked) = &self.sensitivity {
+            out.push_str("layers by what each costs alone:\n");
+            for l in ranked.iter().take(SHOWN) {
+                out.push_str(&format!("  {:6.1} dB  {} `{}`\n", l.sqnr_db, l.op_type, l.name));
+            }
         }
         let Some(cost) = &self.cost else { return out };
         out.push_str(&format!("against the float model, on {} samples:\n", cost.samples));

@@ -191,19 +191,29 @@ impl Subject {
         self.draft.outputs().map(str::to_owned).collect()
     }
 
-    /// The least signal-to-noise ratio in decibels at the model's ends: of its float outputs, or where it has none, of
-    /// the last values in front of them that are quantized.
-    pub(super) fn ends(&self, quantized: &Quantized, samples: &dyn Samples) -> Result<f64, Diagnostics> {
+    /// Values at the model's ends: its outputs, and the last ones in front of them that are quantized.
+    fn end_values(&self, quantized: &Quantized) -> Vec<String> {
         let uses = self.draft.uses();
         let inner = |v: &str| {
             let readers = uses.readers(v);
             readers.iter().any(|(i, _)| self.plan.members.contains_key(i) || self.plan.fused.contains(i))
         };
-        let last = quantized.layers.iter().map(|l| &l.result).filter(|v| !inner(v));
-        let mut names: BTreeMap<String, String> =
-            last.filter_map(|v| Some((v.clone(), quantized.values.get(v)?.clone()))).collect();
+        let last = quantized.layers.iter().map(|l| l.result.clone()).filter(|v| !inner(v));
+        last.chain(self.outputs()).collect()
+    }
+
+    /// The least signal-to-noise ratio in decibels at the model's ends: of its float outputs, or where it has none, of
+    /// the last values in front of them that are quantized.
+    pub(super) fn ends(&self, quantized: &Quantized, samples: &dyn Samples) -> Result<f64, Diagnostics> {
         let outputs = self.outputs();
-        names.extend(outputs.iter().map(|o| (o.clone(), o.clone())));
+        let names: BTreeMap<String, String> = self
+            .end_values(quantized)
+            .into_iter()
+            .map(|v| {
+                let narrow = quantized.values.get(&v).filter(|_| !outputs.contains(&v));
+                (v.clone(), narrow.cloned().unwrap_or(v))
+            })
+            .collect();
         let sums = self.compare(&quantized.model, &names, samples, &|| ())?;
         let least = |of: &mut dyn Iterator<Item = &Tally>| of.map(Tally::db).reduce(f64::min);
         let floats = &mut outputs.iter().filter_map(|o| sums.get(o)).filter(|t| t.signal > 0.0);

@@ -24,6 +24,7 @@ mod prepare;
 pub mod ranges;
 pub mod rules;
 mod scale;
+pub mod sensitivity;
 mod watch;
 mod weights;
 
@@ -288,7 +289,11 @@ impl Subject {
                 .with_help("the ranges belong to another model, or to other options: calibrate again")
                 .into());
         }
-        let mut plan = self.plan.clone();
+        Ok((self.planned(self.plan.clone(), ranges), remarks))
+    }
+
+    /// The model with the pairs of a plan.
+    fn planned(&self, mut plan: Plan, ranges: &Ranges) -> Quantized {
         share_joins(&self.draft, &mut plan, ranges);
         let mut groups: BTreeMap<String, Range> = BTreeMap::new();
         for value in &plan.values {
@@ -310,7 +315,7 @@ impl Subject {
         if let Some(preprocessing) = &ranges.preprocessing {
             draft.set_metadata("edgec.preprocessing", preprocessing);
         }
-        Ok((Quantized { model: draft.finish(), layers, values }, remarks))
+        Quantized { model: draft.finish(), layers, values }
     }
 
     fn summary(&self, ranges: &Ranges) -> String {

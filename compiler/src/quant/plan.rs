@@ -79,6 +79,22 @@ impl Plan {
         plan
     }
 
+    /// The plan of one member alone: all others stay in float.
+    pub fn only(&self, draft: &Draft, i: usize) -> Plan {
+        let mut plan = Plan { parents: self.parents.clone(), ..Plan::default() };
+        let (Some(member), Some(n)) = (self.members.get(&i), draft.nodes.get(i)) else { return plan };
+        let parts = [member.bias_add, member.clamp];
+        plan.fused.extend(parts.into_iter().flatten());
+        if let Some((add, row)) = member.bias_add.and_then(|a| Some((a, self.rows.get(&a)?))) {
+            plan.rows.insert(add, row.clone());
+        }
+        let operands = n.input.get(member.role.operands(n)).unwrap_or_default();
+        let activations = operands.iter().filter(|x| !draft.constants.contains_key(*x));
+        plan.values.extend(activations.chain(&member.results).cloned());
+        plan.members.insert(i, member.clone());
+        plan
+    }
+
     fn member(
         &mut self,
         draft: &Draft,
